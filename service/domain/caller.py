@@ -1,0 +1,55 @@
+"""Who is asking: a tenant's service or one of its users, and what the credentials allow."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from service.domain.errors import InsufficientScope
+
+TENANT_CHARACTERS_MAX = 100
+"""Long enough for any name, slug or UUID, short enough for every index entry."""
+
+SUBJECT_CHARACTERS_MAX = 200
+"""The same bound as `user_id`, because a user's sessions carry the subject as their `user_id`."""
+
+
+class CallerKind(StrEnum):
+    """A service sees its tenant's sessions; a user sees its own."""
+
+    SERVICE = "service"
+    USER = "user"
+
+
+class Scope(StrEnum):
+    """What credentials may do; `admin` holds all the others."""
+
+    SESSIONS_READ = "sessions:read"
+    SESSIONS_WRITE = "sessions:write"
+    TOOL_CALLS_DECIDE = "tool_calls:decide"
+    WEBHOOKS_MANAGE = "webhooks:manage"
+    ADMIN = "admin"
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """The identity that credentials prove: tenant, subject, kind and scopes."""
+
+    tenant_id: str
+    subject: str
+    kind: CallerKind
+    scopes: frozenset[Scope]
+
+    @property
+    def sees_user(self) -> str | None:
+        """The only user whose rows this caller may see; None: all of the tenant's."""
+        return self.subject if self.kind is CallerKind.USER else None
+
+    def require(self, scope: Scope) -> None:
+        """Refuse unless the credentials carry `scope`.
+
+        Raises:
+            InsufficientScope: naming the scope that is missing.
+        """
+        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
+            raise InsufficientScope(f"These credentials lack the scope '{scope}'.", required_scope=scope)

@@ -1,0 +1,162 @@
+"""Every refusal the product knows: a stable code and one sentence that a person can act on.
+
+HTTP statuses are not decided here; one table in `handlers/problems.py` maps each code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a request: where (`body.config.max_messages`, `query.limit`) and what."""
+
+    path: str
+    message: str
+
+
+class DomainError(Exception):
+    """A refusal with a stable `code`; the class docstring is the sentence a person gets unless a better one is given.
+
+    `extras` become members of the problem document: what stands in the way, and what is legal now.
+    """
+
+    code: ClassVar[str]
+
+    def __init__(self, detail: str | None = None, **extras: Any) -> None:
+        self.detail = detail or (type(self).__doc__ or type(self).__name__).strip()
+        self.extras = extras
+        super().__init__(self.detail)
+
+
+class InvalidRequest(DomainError):
+    """The request is malformed; `errors` names each fault and where it is."""
+
+    code = "invalid_request"
+
+    def __init__(self, faults: list[Fault], detail: str | None = None) -> None:
+        first = faults[0]
+        count = "" if len(faults) == 1 else f" (and {len(faults) - 1} more)"
+        super().__init__(detail or f"{first.path}: {first.message}{count}", errors=faults)
+
+
+class InvalidCursor(DomainError):
+    """This cursor does not belong to this listing; start again without one."""
+
+    code = "invalid_cursor"
+
+
+class Unauthenticated(DomainError):
+    """Send an API key or a token as 'Authorization: Bearer …'."""
+
+    code = "unauthenticated"
+
+
+class InsufficientScope(DomainError):
+    """These credentials lack the scope that this call needs."""
+
+    code = "insufficient_scope"
+
+
+class NotFound(DomainError):
+    """There is nothing at this address."""
+
+    code = "not_found"
+
+
+class SessionNotFound(DomainError):
+    """There is no such session."""
+
+    code = "session_not_found"
+
+
+class MessageNotFound(DomainError):
+    """There is no such message in this session."""
+
+    code = "message_not_found"
+
+
+class MethodNotAllowed(DomainError):
+    """This address does not take that method; see the Allow header."""
+
+    code = "method_not_allowed"
+
+
+class InvalidTransition(DomainError):
+    """The session cannot make this move from the state it is in."""
+
+    code = "invalid_transition"
+
+
+class SessionNotActive(DomainError):
+    """Messages can only be added to an active session; activate or resume it first."""
+
+    code = "session_not_active"
+
+
+class SessionEnded(DomainError):
+    """This session has ended and can no longer be changed."""
+
+    code = "session_ended"
+
+
+class SessionExpired(DomainError):
+    """This session's time is over; open a new one to go on."""
+
+    code = "session_expired"
+
+
+class MessageLimitExceeded(DomainError):
+    """This session has as many messages as its config.max_messages allows."""
+
+    code = "message_limit_exceeded"
+
+
+class AlreadyExists(DomainError):
+    """Something with this name exists already."""
+
+    code = "already_exists"
+
+
+class RequestInProgress(DomainError):
+    """The first request with this Idempotency-Key is still running; try again in a moment."""
+
+    code = "request_in_progress"
+
+
+class VersionMismatch(DomainError):
+    """The session has changed since the version named in If-Match; read it again and retry."""
+
+    code = "version_mismatch"
+
+
+class PayloadTooLarge(DomainError):
+    """The body is larger than this route takes."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(DomainError):
+    """Send the body as 'Content-Type: application/json', without a Content-Encoding."""
+
+    code = "unsupported_media_type"
+
+
+class InvalidReference(DomainError):
+    """The request refers to something that cannot be used here."""
+
+    code = "invalid_reference"
+
+
+class IdempotencyKeyReused(DomainError):
+    """This Idempotency-Key was used for another body; use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
+class Unavailable(DomainError):
+    """The database cannot be reached right now; nothing was changed that was not acknowledged, so try again."""
+
+    code = "unavailable"

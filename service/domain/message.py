@@ -1,0 +1,120 @@
+"""Messages: what may be said, and by whom."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from service.domain.errors import Fault
+from service.domain.session import METADATA_BYTES_MAX, Metadata
+
+BATCH_MESSAGES_MAX = 100
+"""One batch is one statement under one lock: long enough for an import, short enough not to starve other writers."""
+
+PARTS_MAX = 100
+"""More parts than any provider's message format takes."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
+TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
+Cost = Annotated[float, Meta(ge=0)]
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
+    """Words."""
+
+    text: Text
+
+
+class AttachmentPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="attachment"):
+    """A file of this session."""
+
+    attachment_id: UUID
+
+
+class DataPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="data"):
+    """Any JSON object; it comes back equal to what was sent."""
+
+    data: dict[str, Any]
+
+
+Part = TextPart | AttachmentPart | DataPart
+Content = Text | Annotated[list[Part], Meta(min_length=1, max_length=PARTS_MAX)]
+
+
+class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a model's answer cost: tokens read and written, and money in the caller's own currency."""
+
+    input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+    cost: Cost | None = None
+
+
+class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A message as a caller sends it. Attachments and tool calls are reserved names that are not taken yet."""
+
+    content: Content
+    role: Role = Role.USER
+    parent_id: UUID | None = None
+    metadata: Metadata = {}
+    usage: Usage | None = None
+    attachment_ids: list[UUID] = []
+    tool_calls: list[dict[str, Any]] = []
+    tool_call_id: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A message as it stands in its session. A deleted one is a tombstone: no content, and `deleted_at`."""
+
+    id: UUID
+    session_id: UUID
+    seq: int
+    role: Role
+    content: msgspec.Raw
+    attachments: list[msgspec.Raw]
+    tool_calls: list[msgspec.Raw]
+    tool_call_id: str | None
+    parent_id: UUID | None
+    metadata: msgspec.Raw
+    usage: msgspec.Raw | None
+    created_at: datetime
+    deleted_at: datetime | UnsetType = UNSET
+
+
+def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
+    """What a draft holds that its types cannot forbid; `path` is where the draft stands in the body."""
+    faults = [
+        Fault(f"{path}.{name}", "Not available in this version of Holdfast")
+        for name, given in (
+            ("attachment_ids", bool(draft.attachment_ids)),
+            ("tool_calls", bool(draft.tool_calls)),
+            ("tool_call_id", draft.tool_call_id is not None),
+        )
+        if given
+    ]
+    if draft.role is Role.TOOL:
+        faults.append(
+            Fault(f"{path}.role", "Messages of the role 'tool' are not available in this version of Holdfast")
+        )
+    if not isinstance(draft.content, str):
+        faults += [
+            Fault(f"{path}.content[{index}].type", "Attachment parts are not available in this version of Holdfast")
+            for index, part in enumerate(draft.content)
+            if isinstance(part, AttachmentPart)
+        ]
+    if draft.metadata and len(msgspec.json.encode(draft.metadata)) > METADATA_BYTES_MAX:
+        faults.append(Fault(f"{path}.metadata", f"Larger than {METADATA_BYTES_MAX} bytes of JSON"))
+    return faults
