@@ -1,0 +1,42 @@
+"""Runs migrations on an async engine, one process at a time, without waiting long for a lock."""
+
+from __future__ import annotations
+
+import asyncio
+
+import sqlalchemy as sa
+from alembic import context
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from service.store.tables import METADATA
+
+MIGRATION_LOCK = 0x4D696772
+"""The advisory lock ("Migr" in ASCII) that lets one process migrate while others wait."""
+
+LOCK_TIMEOUT = "5s"
+"""A migration that waits for a table lock stalls every writer behind it: better to fail and be run again."""
+
+
+async def run() -> None:
+    """Open one connection, take the migration lock, bring the schema to head."""
+    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            await connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+            await connection.commit()
+            await connection.run_sync(migrate)
+            await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Run what is missing, each migration in a transaction of its own."""
+    context.configure(connection=connection, target_metadata=METADATA, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+asyncio.run(run())

@@ -1,0 +1,1 @@
+"""SQL and only SQL: every function takes the transaction first."""

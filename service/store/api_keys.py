@@ -1,0 +1,113 @@
+"""API keys in PostgreSQL: only their digests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from service.domain.api_key import ApiKey
+from service.domain.caller import Caller, CallerKind, Scope
+from service.store.engine import Row, Statement, Tx
+
+COLUMNS = "id, name, user_id, scopes, hint, created_at, expires_at, revoked_at"
+
+ADD = Statement(
+    sa.text(f"""
+    INSERT INTO api_keys (id, tenant_id, name, user_id, scopes, digest, hint, created_at, expires_at)
+    VALUES (:id, :tenant_id, :name, :user_id, CAST(:scopes AS text[]), :digest, :hint, statement_timestamp(),
+            statement_timestamp() + CAST(:lifetime AS interval))
+    RETURNING {COLUMNS}
+    """)  # noqa: S608 - built from constants of this module alone
+)
+
+FIND = Statement(
+    sa.text("""
+    SELECT tenant_id, name, user_id, scopes FROM api_keys
+    WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
+    """)
+)
+
+PAGE = Statement(
+    sa.text(f"""
+    SELECT {COLUMNS} FROM api_keys
+    WHERE tenant_id = :tenant_id AND (CAST(:before_id AS uuid) IS NULL OR id < CAST(:before_id AS uuid))
+    ORDER BY id DESC LIMIT :limit
+    """)  # noqa: S608 - built from constants of this module alone
+)
+
+ALL = Statement(sa.text(f"SELECT tenant_id, {COLUMNS} FROM api_keys ORDER BY tenant_id, created_at"))  # noqa: S608
+
+REVOKE = Statement(
+    sa.text("""
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, statement_timestamp())
+    WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = CAST(:tenant_id AS text))
+    RETURNING digest
+    """)
+)
+
+
+class NewKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that is about to be stored."""
+
+    id: UUID
+    tenant_id: str
+    name: str
+    user_id: str | None
+    scopes: list[Scope]
+    digest: bytes
+    hint: str
+    lifetime: timedelta | None
+
+
+async def add(tx: Tx, new: NewKey) -> ApiKey:
+    """Store a key's digest."""
+    row = await tx.row(ADD, **msgspec.structs.asdict(new))
+    if row is None:
+        raise LookupError("an insert returned no row")
+    return _key(row)
+
+
+async def find(tx: Tx, digest: bytes) -> Caller | None:
+    """The caller that a live key stands for; None when there is none, or it has expired or been revoked."""
+    row = await tx.row(FIND, digest=digest)
+    if row is None:
+        return None
+    user_id = row["user_id"]
+    return Caller(
+        tenant_id=row["tenant_id"],
+        subject=row["name"] if user_id is None else user_id,
+        kind=CallerKind.SERVICE if user_id is None else CallerKind.USER,
+        scopes=frozenset(Scope(scope) for scope in row["scopes"]),
+    )
+
+
+async def page(tx: Tx, tenant_id: str, *, before_id: UUID | None, limit: int) -> list[ApiKey]:
+    """A tenant's keys, newest first."""
+    return [_key(row) for row in await tx.rows(PAGE, tenant_id=tenant_id, before_id=before_id, limit=limit)]
+
+
+async def all_keys(tx: Tx) -> list[tuple[str, ApiKey]]:
+    """Every tenant's keys, for the operator's command line."""
+    return [(row["tenant_id"], _key(row)) for row in await tx.rows(ALL)]
+
+
+async def revoke(tx: Tx, key_id: UUID, tenant_id: str | None) -> bytes | None:
+    """Make a key useless from now on (again: no change); its digest, or None when there is no such key."""
+    digest: bytes | None = await tx.value(REVOKE, id=key_id, tenant_id=tenant_id)
+    return digest
+
+
+def _key(row: Row) -> ApiKey:
+    return ApiKey(
+        id=row["id"],
+        name=row["name"],
+        user_id=row["user_id"],
+        scopes=[Scope(scope) for scope in row["scopes"]],
+        hint=row["hint"],
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+        revoked_at=row["revoked_at"],
+    )

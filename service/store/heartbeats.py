@@ -1,0 +1,54 @@
+"""Workers' signs of life, so that operators see who is at work without asking Redis."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from service.store.engine import Statement, Tx
+from service.store.tables import Id
+
+FORGOTTEN_AFTER_HOURS = 1
+"""A worker that has been silent this long is gone; its row would only mislead."""
+
+BEAT = Statement(
+    sa.text(f"""
+    WITH gone AS (
+        DELETE FROM worker_heartbeats
+        WHERE worker_id <> :worker_id
+          AND seen_at < statement_timestamp() - interval '{FORGOTTEN_AFTER_HOURS} hours'
+    )
+    INSERT INTO worker_heartbeats (worker_id, queue, started_at, seen_at)
+    VALUES (:worker_id, :queue, statement_timestamp(), statement_timestamp())
+    ON CONFLICT (worker_id) DO UPDATE SET seen_at = excluded.seen_at
+    """).bindparams(sa.bindparam("worker_id", type_=Id))  # noqa: S608 - a constant of this module
+)
+
+LEAVE = Statement(
+    sa.text("DELETE FROM worker_heartbeats WHERE worker_id = :worker_id").bindparams(
+        sa.bindparam("worker_id", type_=Id)
+    )
+)
+
+SILENCE = Statement(
+    sa.text("""
+    SELECT queue, extract(epoch FROM statement_timestamp() - max(seen_at))::float8 AS seconds
+    FROM worker_heartbeats GROUP BY queue ORDER BY queue
+    """)
+)
+
+
+async def beat(tx: Tx, worker_id: UUID, queue: str) -> None:
+    """Say that this worker is alive now."""
+    await tx.rows(BEAT, worker_id=worker_id, queue=queue)
+
+
+async def leave(tx: Tx, worker_id: UUID) -> None:
+    """Say that this worker has stopped on purpose."""
+    await tx.rows(LEAVE, worker_id=worker_id)
+
+
+async def silence_seconds(tx: Tx) -> dict[str, float]:
+    """For each queue, how long ago the last of its workers was heard."""
+    return {row["queue"]: row["seconds"] for row in await tx.rows(SILENCE)}

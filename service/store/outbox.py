@@ -1,0 +1,107 @@
+"""The outbox: one small row for each event that has not been relayed yet. Relaying deletes; nothing is flagged."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from service.domain.event import EventType
+from service.store.engine import Statement, Tx
+
+LEADER_LOCK = 0x486F6C64
+"""The advisory lock that makes one relay the leader ("Hold" in ASCII); it is released with the transaction."""
+
+LEAD = Statement(sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger)))
+
+TAKE = Statement(
+    sa.text("""
+    WITH batch AS (SELECT id FROM outbox ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
+    DELETE FROM outbox USING batch WHERE outbox.id = batch.id
+    RETURNING outbox.id, outbox.tenant_id, outbox.session_id, outbox.event_seq, outbox.event_type, outbox.recorded_at
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
+)
+
+ADVANCE = Statement(
+    sa.text("""
+    UPDATE relay_progress SET relayed_total = relayed_total + :count, relayed_at = clock_timestamp() WHERE id = 1
+    RETURNING relayed_total, relayed_at
+    """).bindparams(sa.bindparam("count", type_=sa.Integer))
+)
+
+BACKLOG = Statement(
+    sa.text("""
+    SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT :count_max) counted) AS waiting,
+           coalesce(extract(epoch FROM clock_timestamp()
+                    - (SELECT recorded_at FROM outbox ORDER BY id LIMIT 1)), 0)::float8 AS oldest_seconds,
+           relayed_total
+    FROM relay_progress WHERE id = 1
+    """).bindparams(sa.bindparam("count_max", type_=sa.Integer))
+)
+
+BACKLOG_COUNT_MAX = 100_000
+"""Counting stops here: a metric must stay cheap on the worst day."""
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """An event that waits to be relayed."""
+
+    id: int
+    tenant_id: str
+    session_id: UUID
+    event_seq: int
+    event_type: EventType
+    recorded_at: datetime
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How many events were ever relayed, and the database's time at this count."""
+
+    relayed_total: int
+    relayed_at: datetime
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How far the relay is behind."""
+
+    waiting: int
+    oldest_seconds: float
+    relayed_total: int
+
+
+async def lead(tx: Tx) -> None:
+    """Become the one relay for this transaction, after any other has ended its own."""
+    await tx.value(LEAD, lock=LEADER_LOCK)
+
+
+async def take(tx: Tx, limit: int) -> list[OutboxRow]:
+    """Take the oldest rows out, in order. They are back if the transaction does not commit."""
+    rows = await tx.rows(TAKE, limit=limit)
+    taken = [
+        OutboxRow(
+            row["id"],
+            row["tenant_id"],
+            row["session_id"],
+            row["event_seq"],
+            EventType(row["event_type"]),
+            row["recorded_at"],
+        )
+        for row in rows
+    ]
+    return sorted(taken, key=lambda row: row.id)
+
+
+async def advance(tx: Tx, count: int) -> Progress:
+    """Count `count` more events as relayed."""
+    row = await tx.row(ADVANCE, count=count)
+    if row is None:
+        raise LookupError("the row of relay_progress is gone; run 'holdfast migrate'")
+    return Progress(row["relayed_total"], row["relayed_at"])
+
+
+async def backlog(tx: Tx) -> Backlog:
+    """What waits, for the metrics."""
+    row = await tx.row(BACKLOG, count_max=BACKLOG_COUNT_MAX)
+    return Backlog(0, 0.0, 0) if row is None else Backlog(row["waiting"], row["oldest_seconds"], row["relayed_total"])

@@ -1,0 +1,291 @@
+"""Sessions in PostgreSQL: open, read, list, lock, save, expire, erase."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.domain.caller import Caller
+from service.domain.event import Cause, NewEvent
+from service.domain.session import EndReason, Session, SessionConfig, Status
+from service.store.engine import Row, Statement, Tx
+from service.store.events import RECORD, cause_parameters, record_parameters
+from service.store.tables import Id, Time
+from service.store.tables import sessions as s
+
+NOW = sa.func.statement_timestamp(type_=Time)
+OVER = sa.and_(s.c.status != "ended", s.c.expires_at <= NOW)
+"""Past its time, whether or not the sweep has recorded it: every read shows it as the sweep will store it."""
+
+EFFECTIVE_STATUS = sa.case((OVER, "ended"), else_=s.c.status)
+EFFECTIVE_UPDATED_AT = sa.case((OVER, s.c.expires_at), else_=s.c.updated_at)
+
+COLUMNS: list[ColumnElement[Any]] = [
+    s.c.id,
+    s.c.user_id,
+    s.c.agent_id,
+    EFFECTIVE_STATUS.label("status"),
+    s.c.title,
+    s.c.external_id,
+    s.c.config,
+    s.c.metadata,
+    s.c.tags,
+    s.c.message_count,
+    s.c.attachment_count,
+    sa.case((OVER, 0), else_=s.c.pending_tool_call_count).label("pending_tool_call_count"),
+    sa.case((OVER, s.c.version + 1), else_=s.c.version).label("version"),
+    s.c.created_at,
+    EFFECTIVE_UPDATED_AT.label("updated_at"),
+    s.c.last_message_at,
+    s.c.expires_at,
+    sa.case((OVER, s.c.expires_at), else_=s.c.ended_at).label("ended_at"),
+    sa.case((OVER, "expired"), else_=s.c.end_reason).label("end_reason"),
+]
+"""A session as it is at this moment, in the field order of `Session` (a test pins the two together)."""
+
+STORED = ", ".join(f"target.{column.name}" for column in COLUMNS)
+
+VISIBLE = sa.and_(
+    s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text),
+    sa.or_(
+        sa.bindparam("user_id", type_=sa.Text).is_(None),
+        s.c.user_id == sa.bindparam("user_id", type_=sa.Text),
+    ),
+)
+"""The 404 rule: what the caller may not see does not exist."""
+
+BY_ID = sa.and_(s.c.id == sa.bindparam("session_id", type_=Id), VISIBLE)
+
+GET = Statement(sa.select(*COLUMNS).where(BY_ID))
+GET_BY_EXTERNAL_ID = Statement(
+    sa.select(*COLUMNS).where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+)
+LOCK = Statement(sa.select(*COLUMNS, sa.func.greatest(NOW, s.c.updated_at).label("now")).where(BY_ID).with_for_update())
+
+ADD = Statement(
+    sa.text(f"""
+    WITH target AS (
+        INSERT INTO sessions (
+            id, tenant_id, user_id, agent_id, status, title, external_id, config, metadata, tags,
+            message_count, attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq,
+            created_at, updated_at, last_message_at, expires_at)
+        SELECT :session_id, :tenant_id, :user_id, :agent_id, :status, :title, :external_id, CAST(:config AS jsonb),
+               CAST(:metadata AS json), CAST(:tags AS text[]),
+               spoken.count, 0, 0, 1, spoken.count, cardinality(CAST(:event_ids AS uuid[])),
+               statement_timestamp(), statement_timestamp(), CASE WHEN spoken.count > 0 THEN statement_timestamp() END,
+               statement_timestamp() + make_interval(mins => :timeout_minutes)
+        FROM (SELECT CASE WHEN CAST(:message_id AS uuid) IS NULL THEN 0 ELSE 1 END AS count) spoken
+        ON CONFLICT (tenant_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+        RETURNING *
+    ),
+    prompted AS (
+        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, created_at)
+        SELECT tenant_id, id, 1, CAST(:message_id AS uuid), 'system', CAST(:system_prompt AS json), '{{}}', created_at
+        FROM target WHERE CAST(:message_id AS uuid) IS NOT NULL
+    ),
+    {RECORD}
+    SELECT {STORED} FROM target
+    """)  # noqa: S608 - built from constants of this module alone
+)
+
+SAVE = Statement(
+    sa.text(f"""
+    WITH target AS (
+        UPDATE sessions SET
+            status = :status, title = :title, config = CAST(:config AS jsonb), metadata = CAST(:metadata AS json),
+            tags = CAST(:tags AS text[]), message_count = :message_count,
+            version = version + 1, last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
+            updated_at = :moment,
+            expires_at = CASE WHEN CAST(:renew AS boolean)
+                THEN CAST(:moment AS timestamptz) + make_interval(mins => :timeout_minutes)
+                ELSE expires_at END,
+            ended_at = :ended_at, end_reason = :end_reason
+        WHERE id = :session_id AND tenant_id = :tenant_id
+        RETURNING *
+    ),
+    {RECORD}
+    SELECT {STORED} FROM target
+    """)  # noqa: S608 - built from constants of this module alone
+)
+
+EXPIRE = Statement(
+    sa.text("""
+    WITH due AS (
+        SELECT id, row_number() OVER () AS n FROM (
+            SELECT id FROM sessions
+            WHERE status <> 'ended' AND expires_at <= statement_timestamp()
+              AND expires_minute <= statement_timestamp()
+            ORDER BY expires_minute
+            LIMIT cardinality(CAST(:event_ids AS uuid[]))
+            FOR UPDATE SKIP LOCKED
+        ) found
+    ),
+    target AS (
+        UPDATE sessions SET
+            status = 'ended', end_reason = 'expired', ended_at = expires_at, updated_at = expires_at,
+            pending_tool_call_count = 0, version = version + 1, last_event_seq = last_event_seq + 1
+        FROM due WHERE sessions.id = due.id
+        RETURNING sessions.*, due.n
+    ),
+    told AS (
+        INSERT INTO events
+            (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
+        SELECT tenant_id, id, last_event_seq, (CAST(:event_ids AS uuid[]))[n], 'session.expired', updated_at,
+               :actor_kind, :actor_subject, :request_id, json_build_object('end_reason', end_reason)
+        FROM target
+        RETURNING tenant_id, session_id, seq, type, occurred_at
+    ),
+    queued AS (
+        INSERT INTO outbox (tenant_id, session_id, event_seq, event_type, recorded_at)
+        SELECT tenant_id, session_id, seq, type, occurred_at FROM told
+    )
+    SELECT count(*) FROM target
+    """)
+)
+
+ERASE = [
+    Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
+    for table in ("messages", "events", "outbox", "idempotency_keys")
+] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
+
+CONFIG = msgspec.json.Decoder(SessionConfig)
+
+
+class NewSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that is about to be stored, with its system prompt as message 1 where there is one."""
+
+    id: UUID
+    user_id: str
+    agent_id: str
+    status: Status
+    title: str | None
+    external_id: str | None
+    config: SessionConfig
+    metadata: dict[str, Any]
+    tags: list[str]
+    system_prompt: str | None
+    message_id: UUID | None
+
+
+class Locked(msgspec.Struct, frozen=True):
+    """A session whose row this transaction holds, and the moment at which its change happens."""
+
+    session: Session
+    moment: datetime
+
+
+async def add(tx: Tx, tenant_id: str, new: NewSession, events: list[NewEvent], cause: Cause) -> Session | None:
+    """Store a new session with its events; None when its `external_id` is taken in the tenant."""
+    row = await tx.row(
+        ADD,
+        session_id=new.id,
+        tenant_id=tenant_id,
+        user_id=new.user_id,
+        agent_id=new.agent_id,
+        status=new.status,
+        title=new.title,
+        external_id=new.external_id,
+        config=msgspec.json.encode(new.config).decode(),
+        metadata=msgspec.json.encode(new.metadata).decode(),
+        tags=new.tags,
+        timeout_minutes=new.config.timeout_minutes,
+        message_id=new.message_id,
+        system_prompt=None if new.system_prompt is None else msgspec.json.encode(new.system_prompt).decode(),
+        **record_parameters(events, cause),
+    )
+    return None if row is None else session_of(row)
+
+
+async def get(tx: Tx, caller: Caller, session_id: UUID) -> Session | None:
+    """The session as it is now, if the caller may see it."""
+    row = await tx.row(GET, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user)
+    return None if row is None else session_of(row)
+
+
+async def get_by_external_id(tx: Tx, caller: Caller, external_id: str) -> Session | None:
+    """The session that carries `external_id`, if the caller may see it."""
+    row = await tx.row(
+        GET_BY_EXTERNAL_ID, external_id=external_id, tenant_id=caller.tenant_id, user_id=caller.sees_user
+    )
+    return None if row is None else session_of(row)
+
+
+async def lock(tx: Tx, caller: Caller, session_id: UUID) -> Locked | None:
+    """Hold the session's row until the transaction ends, and say when its change happens."""
+    row = await tx.row(LOCK, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user)
+    return None if row is None else Locked(session=session_of(row), moment=row["now"])
+
+
+async def save(
+    tx: Tx,
+    tenant_id: str,
+    session: Session,
+    *,
+    moment: datetime,
+    renew: bool,
+    events: list[NewEvent],
+    cause: Cause,
+) -> Session:
+    """Store what a locked session has become, with its events; `renew` gives it its full time again."""
+    row = await tx.row(
+        SAVE,
+        session_id=session.id,
+        tenant_id=tenant_id,
+        status=session.status,
+        title=session.title,
+        config=msgspec.json.encode(session.config).decode(),
+        metadata=bytes(session.metadata).decode(),
+        tags=session.tags,
+        message_count=session.message_count,
+        moment=moment,
+        renew=renew,
+        timeout_minutes=session.config.timeout_minutes,
+        ended_at=session.ended_at,
+        end_reason=session.end_reason,
+        **record_parameters(events, cause),
+    )
+    if row is None:
+        raise LookupError("the locked session's row is gone")
+    return session_of(row)
+
+
+async def expire(tx: Tx, event_ids: list[UUID], cause: Cause) -> int:
+    """End sessions whose time is over, at most one for each of `event_ids`; how many it ended."""
+    return int(await tx.value(EXPIRE, event_ids=event_ids, **cause_parameters(cause)))
+
+
+async def erase(tx: Tx, tenant_id: str, session_id: UUID) -> None:
+    """Delete a locked session and everything that belongs to it."""
+    for statement in ERASE:
+        await tx.rows(statement, session_id=session_id, tenant_id=tenant_id)
+
+
+def session_of(row: Row) -> Session:
+    """The session that a row of `COLUMNS` is."""
+    end_reason = row["end_reason"]
+    return Session(
+        row["id"],
+        row["user_id"],
+        row["agent_id"],
+        Status(row["status"]),
+        row["title"],
+        row["external_id"],
+        CONFIG.decode(row["config"]),
+        msgspec.Raw(row["metadata"].encode()),
+        row["tags"],
+        row["message_count"],
+        row["attachment_count"],
+        row["pending_tool_call_count"],
+        row["version"],
+        row["created_at"],
+        row["updated_at"],
+        row["last_message_at"],
+        row["expires_at"],
+        row["ended_at"],
+        None if end_reason is None else EndReason(end_reason),
+    )

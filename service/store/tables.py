@@ -1,0 +1,176 @@
+"""All tables on one page.
+
+There are no foreign keys between a session and its children: a child is only ever written by a statement that holds
+the session's row lock, purging deletes them under the same lock, and the check would cost a lookup per message.
+Payloads that callers own (`content`, `metadata`, `usage`) are `json`, not `jsonb`: they come back as they were sent.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+Time = sa.TIMESTAMP(timezone=True)
+Id = pg.UUID(as_uuid=True)
+
+
+def minute_of(column: str) -> sa.Computed:
+    """The minute in which `column` lies.
+
+    Indexes on the minute instead of the exact time let PostgreSQL update a session in place (a heap-only tuple) for
+    every message but the first in each minute; the exact order within a minute is sorted out when reading.
+    """
+    origin = "'2000-01-01 00:00:00+00'::timestamp with time zone"
+    return sa.Computed(f"date_bin('00:01:00'::interval, {column}, {origin})", persisted=True)
+
+
+sessions = sa.Table(
+    "sessions",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("agent_id", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("title", sa.Text),
+    sa.Column("external_id", sa.Text),
+    sa.Column("config", pg.JSONB, nullable=False),
+    sa.Column("metadata", pg.JSON, nullable=False),
+    sa.Column("tags", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("message_count", sa.Integer, nullable=False),
+    sa.Column("attachment_count", sa.Integer, nullable=False),
+    sa.Column("pending_tool_call_count", sa.Integer, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("last_message_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_event_seq", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+    sa.Column("last_message_at", Time),
+    sa.Column("expires_at", Time, nullable=False),
+    sa.Column("ended_at", Time),
+    sa.Column("end_reason", sa.Text),
+    sa.Column("max_messages", sa.Integer, sa.Computed("(config ->> 'max_messages')::integer", persisted=True)),
+    sa.Column("timeout_minutes", sa.Integer, sa.Computed("(config ->> 'timeout_minutes')::integer", persisted=True)),
+    sa.Column("updated_minute", Time, minute_of("updated_at")),
+    sa.Column("expires_minute", Time, minute_of("expires_at")),
+    sa.CheckConstraint("status IN ('created', 'active', 'suspended', 'ended')", name="status"),
+    sa.CheckConstraint("(status = 'ended') = (ended_at IS NOT NULL)", name="ended_at"),
+    sa.CheckConstraint("(status = 'ended') = (end_reason IS NOT NULL)", name="ended_why"),
+    sa.CheckConstraint("end_reason IN ('requested', 'expired')", name="end_reason"),
+    sa.CheckConstraint("message_count BETWEEN 0 AND last_message_seq", name="message_count"),
+    sa.Index("sessions_external_id_key", "tenant_id", "external_id", unique=True,
+             postgresql_where=sa.text("external_id IS NOT NULL")),
+    sa.Index("sessions_created_idx", "tenant_id", "created_at", "id"),
+    sa.Index("sessions_user_created_idx", "tenant_id", "user_id", "created_at", "id"),
+    sa.Index("sessions_updated_idx", "tenant_id", "updated_minute"),
+    sa.Index("sessions_expiry_idx", "expires_minute", postgresql_where=sa.text("status <> 'ended'")),
+    # A page of 70 % full leaves room for the in-place updates that every message makes to its session.
+    postgresql_with={"fillfactor": "70"},
+)  # fmt: skip
+
+messages = sa.Table(
+    "messages",
+    METADATA,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("session_id", Id, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", Id, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("content", pg.JSON),
+    sa.Column("metadata", pg.JSON, nullable=False),
+    sa.Column("usage", pg.JSON),
+    sa.Column("parent_id", Id),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("deleted_at", Time),
+    sa.CheckConstraint("role IN ('user', 'assistant', 'system', 'tool')", name="role"),
+    sa.CheckConstraint("(deleted_at IS NULL) = (content IS NOT NULL)", name="tombstone"),
+    sa.UniqueConstraint("session_id", "id"),
+)
+
+events = sa.Table(
+    "events",
+    METADATA,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("session_id", Id, primary_key=True),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("id", Id, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("occurred_at", Time, nullable=False),
+    sa.Column("actor_kind", sa.Text, nullable=False),
+    sa.Column("actor_subject", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text),
+    sa.Column("data", pg.JSON, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",
+    METADATA,
+    sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("session_id", Id, nullable=False),
+    sa.Column("event_seq", sa.BigInteger, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    sa.Column("recorded_at", Time, nullable=False),
+    # Rows live for milliseconds: without an early vacuum the relay would step over the dead ones.
+    postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_threshold": "1000"},
+)
+
+relay_progress = sa.Table(
+    "relay_progress",
+    METADATA,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("relayed_total", sa.BigInteger, nullable=False),
+    sa.Column("relayed_at", Time),
+    sa.CheckConstraint("id = 1", name="single_row"),
+)
+
+worker_heartbeats = sa.Table(
+    "worker_heartbeats",
+    METADATA,
+    sa.Column("worker_id", Id, primary_key=True),
+    sa.Column("queue", sa.Text, nullable=False),
+    sa.Column("started_at", Time, nullable=False),
+    sa.Column("seen_at", Time, nullable=False),
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text),
+    sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("expires_at", Time),
+    sa.Column("revoked_at", Time),
+    sa.Index("api_keys_tenant_idx", "tenant_id", "created_at", "id"),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    METADATA,
+    # SHA-256 over tenant, caller, route and key: one narrow index instead of five wide columns.
+    sa.Column("id", sa.LargeBinary, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("session_id", Id),
+    sa.Column("message_ids", pg.ARRAY(Id)),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+    sa.Column("status", sa.SmallInteger),
+    sa.Column("headers", pg.JSONB),
+    sa.Column("body", sa.LargeBinary),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Index("idempotency_keys_created_idx", "created_at"),
+    sa.Index("idempotency_keys_session_idx", "session_id", postgresql_where=sa.text("session_id IS NOT NULL")),
+)
