@@ -1,0 +1,76 @@
+"""The one place where the parts meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+
+from service.domain.errors import DomainError
+from service.handlers import api_keys, events, lifecycle, messages, operations, reference, sessions
+from service.handlers.authentication import Authenticator
+from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
+from service.handlers.edge import Edge
+from service.handlers.parts import Parts
+from service.handlers.problems import on_domain_error, on_exception, on_http_exception
+from service.metrics import Metrics
+from service.queue import Doorbell, RedisProbe, open_queue
+from service.settings import Settings
+from service.store.engine import Database
+
+API_PATH = "/api/v1"
+
+
+def create_app(settings: Settings) -> Edge:
+    """The ASGI application: every part opened at start-up, closed at shutdown, and none of them global."""
+    database = Database(settings.database_url, connections_max=settings.database_connections)
+    redis = open_queue(settings.redis_url)
+    metrics = Metrics()
+    parts = Parts(
+        settings=settings,
+        database=database,
+        authenticator=Authenticator(settings, database),
+        doorbell=Doorbell(redis, metrics.doorbell_failures),
+        redis=RedisProbe(redis),
+        metrics=metrics,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await database.open()
+        parts.doorbell.start()
+        try:
+            yield
+        finally:
+            await parts.doorbell.stop()
+            await redis.aclose(close_connection_pool=True)
+            await database.close()
+
+    api = Router(
+        path=API_PATH,
+        route_handlers=[
+            *sessions.HANDLERS,
+            *lifecycle.HANDLERS,
+            *messages.HANDLERS,
+            *events.HANDLERS,
+            *api_keys.HANDLERS,
+        ],
+    )
+    app = Litestar(
+        route_handlers=[api, *operations.HANDLERS, *reference.HANDLERS],
+        lifespan=[lifespan],
+        state=State({"parts": parts}),
+        request_class=HoldfastRequest,
+        request_max_body_size=BODY_BYTES_MAX,
+        exception_handlers={
+            DomainError: on_domain_error,
+            HTTPException: on_http_exception,
+            Exception: on_exception,
+        },
+        openapi_config=None,
+        logging_config=None,
+    )
+    return Edge(app, metrics)

@@ -1,0 +1,1 @@
+"""One public function, one change, one sentence of the product."""

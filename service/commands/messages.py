@@ -1,0 +1,71 @@
+"""What can be done with messages: append them, delete one."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from service.domain.caller import Caller
+from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
+from service.domain.event import Cause, EventType, NewEvent
+from service.domain.message import Message, MessageDraft
+from service.domain.session import refusal_of_append, refuse_change
+from service.ids import new_id
+from service.store import idempotency, sessions
+from service.store import messages as store
+from service.store.engine import Tx
+
+APPEND_ATTEMPTS_MAX = 3
+"""The state may change between a refused append and the read that asks why; thrice in a row it does not."""
+
+
+async def append_messages(
+    tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
+) -> list[Message]:
+    """Append all of `drafts` in order, or none: one statement, and a second one only to name a refusal.
+
+    Raises:
+        SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
+        InvalidReference: a `parent_id` is no message of this session.
+    """
+    new = [store.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
+    for _ in range(APPEND_ATTEMPTS_MAX):
+        appended = await store.append(tx, caller, session_id, new, cause)
+        if appended is not None:
+            return appended
+        session = await sessions.get(tx, caller, session_id)
+        if session is None:
+            raise SessionNotFound
+        refusal = refusal_of_append(session, len(new))
+        if refusal is not None:
+            raise refusal
+        place = await store.missing_parent(tx, session_id, new)
+        if place is not None:
+            raise InvalidReference(
+                f"The parent_id {new[place].draft.parent_id} is not a message of this session.", index=place
+            )
+    raise Unavailable
+
+
+async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, cause: Cause) -> bool:
+    """Take a message's content away for good and leave a tombstone; deleting it again changes nothing (False).
+
+    Raises:
+        SessionNotFound, MessageNotFound, SessionExpired, SessionEnded.
+    """
+    locked = await sessions.lock(tx, caller, session_id)
+    if locked is None:
+        raise SessionNotFound
+    _, message = await store.get(tx, caller, session_id, message_id)
+    if message is None:
+        raise MessageNotFound
+    if message.deleted_at is not msgspec.UNSET:
+        return False
+    refuse_change(locked.session)
+    seq = await store.erase(tx, caller, session_id, message_id, locked.moment)
+    await idempotency.erase_message(tx, session_id, message_id)
+    event = NewEvent(id=new_id(), type=EventType.MESSAGE_DELETED, data={"message_id": message_id, "message_seq": seq})
+    remaining = msgspec.structs.replace(locked.session, message_count=locked.session.message_count - 1)
+    await sessions.save(tx, caller.tenant_id, remaining, moment=locked.moment, renew=False, events=[event], cause=cause)
+    return True

@@ -1,0 +1,235 @@
+"""What can be done to a session: open, change, move through its life, end, erase, expire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from service.domain.caller import Caller, Scope
+from service.domain.errors import AlreadyExists, Fault, InvalidRequest, SessionNotFound
+from service.domain.event import EXPIRY, Cause, EventType, NewEvent
+from service.domain.merge_patch import merge
+from service.domain.session import (
+    METADATA_BYTES_MAX,
+    EndReason,
+    Metadata,
+    Move,
+    Session,
+    SessionConfig,
+    Status,
+    after_move,
+    event_of,
+    refuse_change,
+    refuse_other_version,
+    renews_time,
+)
+from service.ids import new_id
+from service.store import sessions as store
+from service.store.engine import Tx
+
+OPENING_ATTEMPTS_MAX = 3
+"""A taken `external_id` can vanish between two statements only by a purge; thrice in a row is no coincidence."""
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller wants a new session to be."""
+
+    user_id: str
+    agent_id: str
+    title: str | None
+    external_id: str | None
+    return_existing: bool
+    config: SessionConfig
+    system_prompt: str | None
+    metadata: Metadata
+    tags: list[str]
+    activate: bool
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller wants changed; UNSET fields stay. `config` and `metadata` are JSON merge patches."""
+
+    title: str | UnsetType | None = UNSET
+    tags: list[str] | UnsetType = UNSET
+    config: dict[str, Any] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+
+
+async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -> tuple[Session, bool]:
+    """Open a session; or find the one that carries its `external_id`. True: it is new.
+
+    Raises:
+        AlreadyExists: the `external_id` is taken, and the standing session was not asked for or is another user's.
+    """
+    new = store.NewSession(
+        id=new_id(),
+        user_id=opening.user_id,
+        agent_id=opening.agent_id,
+        status=Status.ACTIVE if opening.activate else Status.CREATED,
+        title=opening.title,
+        external_id=opening.external_id,
+        config=opening.config,
+        metadata=opening.metadata,
+        tags=opening.tags,
+        system_prompt=opening.system_prompt,
+        message_id=None if opening.system_prompt is None else new_id(),
+    )
+    for _ in range(OPENING_ATTEMPTS_MAX):
+        session = await store.add(tx, caller.tenant_id, new, _opening_events(new), cause)
+        if session is not None:
+            return session, True
+        standing = await store.get_by_external_id(tx, caller, opening.external_id or "")
+        if standing is not None and opening.return_existing:
+            return standing, False
+        if standing is not None or not opening.return_existing:
+            break
+    raise AlreadyExists(
+        "A session with this external_id exists already; send if_exists=return to get it.",
+        external_id=opening.external_id,
+    )
+
+
+def _opening_events(new: store.NewSession) -> list[NewEvent]:
+    events = [_event(EventType.SESSION_CREATED, agent_id=new.agent_id, user_id=new.user_id)]
+    if new.message_id is not None:
+        events.append(_event(EventType.MESSAGE_CREATED, message_id=new.message_id, message_seq=1, role="system"))
+    if new.status is Status.ACTIVE:
+        events.append(_event(EventType.SESSION_ACTIVATED))
+    return events
+
+
+async def change_session(
+    tx: Tx, caller: Caller, session_id: UUID, change: Change, versions: frozenset[int] | None, cause: Cause
+) -> tuple[Session, bool]:
+    """Apply a merge patch under the session's lock, so that concurrent patches of other fields all survive.
+
+    A patch that changes nothing records nothing: then the second value is False.
+
+    Raises:
+        SessionNotFound, SessionExpired, SessionEnded, VersionMismatch.
+        InvalidRequest: the merged metadata would be too large.
+    """
+    locked = await _locked(tx, caller, session_id)
+    session = locked.session
+    refuse_change(session)
+    refuse_other_version(session, versions)
+    changed = _patched(session, change)
+    names = [
+        name
+        for name in ("title", "tags", "config", "metadata")
+        if not _same(name, getattr(session, name), getattr(changed, name))
+    ]
+    if not names:
+        return session, False
+    event = _event(EventType.SESSION_UPDATED, changed=names)
+    saved = await store.save(
+        tx, caller.tenant_id, changed, moment=locked.moment, renew=False, events=[event], cause=cause
+    )
+    return saved, True
+
+
+def _patched(session: Session, change: Change) -> Session:
+    fields: dict[str, Any] = {}
+    if not isinstance(change.title, UnsetType):
+        fields["title"] = change.title
+    if not isinstance(change.tags, UnsetType):
+        fields["tags"] = change.tags
+    if not isinstance(change.config, UnsetType):
+        merged = merge(msgspec.to_builtins(session.config), change.config)
+        fields["config"] = msgspec.convert(merged, SessionConfig)
+    if not isinstance(change.metadata, UnsetType):
+        standing = msgspec.json.decode(session.metadata)
+        text = msgspec.json.encode({} if change.metadata is None else merge(standing, change.metadata))
+        if len(text) > METADATA_BYTES_MAX:
+            raise InvalidRequest(
+                [Fault("body.metadata", f"With this patch it would be larger than {METADATA_BYTES_MAX} bytes of JSON")]
+            )
+        fields["metadata"] = msgspec.Raw(text)
+    return msgspec.structs.replace(session, **fields)
+
+
+def _same(name: str, before: Any, after: Any) -> bool:
+    if name == "metadata":
+        return bool(msgspec.json.decode(before) == msgspec.json.decode(after))
+    return bool(before == after)
+
+
+async def move_session(
+    tx: Tx, caller: Caller, session_id: UUID, move: Move, versions: frozenset[int] | None, cause: Cause
+) -> Session:
+    """Move a session along the diagram: one winner among any number of racers.
+
+    Raises:
+        SessionNotFound, SessionExpired, VersionMismatch.
+        InvalidTransition: the diagram lacks this move.
+    """
+    locked = await _locked(tx, caller, session_id)
+    refuse_other_version(locked.session, versions)
+    moved = msgspec.structs.replace(locked.session, status=after_move(locked.session, move))
+    return await _save_move(tx, caller, moved, move, locked.moment, cause)
+
+
+async def end_session(tx: Tx, caller: Caller, session_id: UUID, versions: frozenset[int] | None, cause: Cause) -> bool:
+    """End a session for good; ending one that has ended, or whose time is over, changes nothing (False).
+
+    Raises:
+        SessionNotFound, VersionMismatch.
+    """
+    locked = await _locked(tx, caller, session_id)
+    if locked.session.status is Status.ENDED:
+        return False
+    refuse_other_version(locked.session, versions)
+    ended = msgspec.structs.replace(
+        locked.session,
+        status=after_move(locked.session, Move.END),
+        ended_at=locked.moment,
+        end_reason=EndReason.REQUESTED,
+    )
+    await _save_move(tx, caller, ended, Move.END, locked.moment, cause)
+    return True
+
+
+async def _save_move(tx: Tx, caller: Caller, moved: Session, move: Move, moment: datetime, cause: Cause) -> Session:
+    details = {"end_reason": moved.end_reason} if move is Move.END else {}
+    return await store.save(
+        tx,
+        caller.tenant_id,
+        moved,
+        moment=moment,
+        renew=renews_time(move),
+        events=[_event(event_of(move), **details)],
+        cause=cause,
+    )
+
+
+async def purge_session(tx: Tx, caller: Caller, session_id: UUID) -> None:
+    """Erase a session and everything that tells of it: messages, events, kept answers.
+
+    Raises:
+        InsufficientScope: only `admin` may erase.
+        SessionNotFound.
+    """
+    caller.require(Scope.ADMIN)
+    await _locked(tx, caller, session_id)
+    await store.erase(tx, caller.tenant_id, session_id)
+
+
+async def expire_sessions(tx: Tx, limit: int) -> int:
+    """Record the end of sessions whose time is over, each with exactly one `session.expired`; how many."""
+    event_ids = [new_id() for _ in range(limit)]
+    return await store.expire(tx, event_ids, Cause(actor=EXPIRY, request_id=None))
+
+
+async def _locked(tx: Tx, caller: Caller, session_id: UUID) -> store.Locked:
+    locked = await store.lock(tx, caller, session_id)
+    if locked is None:
+        raise SessionNotFound
+    return locked
+
+
+def _event(type_: EventType, **details: object) -> NewEvent:
+    return NewEvent(id=new_id(), type=type_, data=details)

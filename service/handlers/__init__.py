@@ -1,0 +1,1 @@
+"""HTTP in, HTTP out: reads go straight to the store, writes through commands."""

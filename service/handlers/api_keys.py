@@ -1,0 +1,112 @@
+"""`/api-keys` (scope `admin`): make, list, revoke the keys of one's tenant."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, post
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta
+
+from service.commands import api_keys as commands
+from service.domain.api_key import DEFAULT_SCOPES, ApiKey, KeyName
+from service.domain.caller import Scope
+from service.domain.errors import NotFound
+from service.domain.session import UserId
+from service.handlers.authentication import caller_of, requires
+from service.handlers.bodies import HoldfastRequest
+from service.handlers.cursors import (
+    PAGE_ROWS_DEFAULT,
+    CursorText,
+    Limit,
+    Page,
+    fingerprint,
+    page_of,
+    read_cursor,
+)
+from service.handlers.encoding import respond
+from service.handlers.identifiers import identifier
+from service.handlers.openapi import REFUSALS
+from service.handlers.parts import parts_of
+from service.handlers.writing import Answer, write
+from service.store import api_keys as store
+
+LIFETIME_DAYS_MAX = 3650
+"""Ten years: longer is the same as never, which is said by leaving it out."""
+
+
+class CreateApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new key for the caller's tenant; with `user_id` it acts as that user and sees that user's sessions only."""
+
+    name: KeyName
+    user_id: UserId | None = None
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=len(Scope))] = msgspec.field(
+        default_factory=lambda: list(DEFAULT_SCOPES)
+    )
+    expires_in_days: Annotated[int, Meta(ge=1, le=LIFETIME_DAYS_MAX)] | None = None
+
+
+class CreatedApiKey(msgspec.Struct, frozen=True):
+    """A new key with its secret, which is shown this once."""
+
+    api_key: ApiKey
+    secret: str
+
+
+@post("/api-keys", guards=[requires(Scope.ADMIN)], status_code=201, operation_id="createApiKey")
+async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey]) -> Response[CreatedApiKey]:
+    """Make an API key. The secret is in this answer and nowhere else."""
+    wish = commands.KeyWish(
+        tenant_id=caller_of(request).tenant_id,
+        name=data.name,
+        user_id=data.user_id,
+        scopes=data.scopes,
+        lifetime=None if data.expires_in_days is None else timedelta(days=data.expires_in_days),
+    )
+
+    async def effect(tx: Any) -> Answer:
+        key, secret = await commands.create_api_key(tx, wish)
+        return Answer.of(CreatedApiKey(key, secret), status=201, changed=False)
+
+    return await write(request, effect)
+
+
+@get("/api-keys", guards=[requires(Scope.ADMIN)], operation_id="listApiKeys")
+async def list_api_keys(
+    request: HoldfastRequest, limit: Limit = PAGE_ROWS_DEFAULT, cursor: CursorText = None
+) -> Response[Page[ApiKey]]:
+    """List the tenant's keys, newest first; their secrets are not known to anybody but their owners."""
+    tenant_id = caller_of(request).tenant_id
+    listing = fingerprint("api-keys", tenant_id)
+    before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
+    async with parts_of(request).database.connect() as tx:
+        rows = await store.page(tx, tenant_id, before_id=before_id, limit=limit + 1)
+    page = page_of(rows, limit, listing, lambda key: key.id)
+    return respond(page)
+
+
+@delete(
+    "/api-keys/{key_id:str}",
+    guards=[requires(Scope.ADMIN)],
+    status_code=204,
+    opt={REFUSALS: [NotFound]},
+    operation_id="revokeApiKey",
+)
+async def revoke_api_key(request: HoldfastRequest, key_id: FromPath[str]) -> Response[None]:
+    """Revoke a key: within one second no process takes it any more. Revoking it again changes nothing."""
+    wanted = identifier(key_id, NotFound)
+    revoked: list[bytes] = []
+
+    async def effect(tx: Any) -> Answer:
+        revoked.append(await commands.revoke_api_key(tx, wanted, tenant_id=caller_of(request).tenant_id))
+        return Answer(status=204, changed=False)
+
+    response = await write(request, effect)
+    parts_of(request).authenticator.distrust(revoked[-1])
+    return response
+
+
+HANDLERS = [create_api_key, list_api_keys, revoke_api_key]

@@ -1,0 +1,77 @@
+"""The outermost layer: a request's id, its line in the log, its place in the metrics. Unrouted requests included."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.handlers.problems import REQUEST_ID_KEY
+from service.ids import new_id
+from service.log import get_logger
+from service.metrics import Metrics
+
+VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+"""Any id that proxies and tracers make; nothing that could break a log line or a header."""
+
+UNROUTED = "unrouted"
+QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Asked every few seconds by machines: their lines would only hide the others."""
+
+LOG = get_logger("http")
+
+
+class Edge:
+    """Wraps the whole app, so that whatever comes in is counted once and logged once."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        if scope["type"] != ScopeType.HTTP:
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
+        header = (b"x-request-id", request_id.encode())
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            self._record(scope, status, time.perf_counter() - started, request_id)
+
+    def _record(self, scope: Any, status: int, seconds: float, request_id: str) -> None:
+        route = scope.get("path_template") or UNROUTED
+        self._metrics.request_seconds.labels(scope["method"], route, status).observe(seconds)
+        if route not in QUIET_ROUTES:
+            LOG.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                path=scope["path"],
+                status=status,
+                duration_ms=round(seconds * 1000, 2),
+                request_id=request_id,
+            )
+
+
+def _request_id(scope: Any) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and VALID_REQUEST_ID.fullmatch(value):
+            given: str = value.decode()
+            return given
+    return str(new_id())

@@ -1,0 +1,216 @@
+"""`/sessions/{id}/messages`: append, page, read, delete."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import Meta
+
+from service.commands import messages as commands
+from service.domain import errors
+from service.domain.caller import Scope
+from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
+from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of
+from service.handlers.authentication import caller_of, requires
+from service.handlers.bodies import HoldfastRequest
+from service.handlers.cursors import (
+    PAGE_ROWS_DEFAULT,
+    CursorText,
+    Limit,
+    Page,
+    fingerprint,
+    page_of,
+    read_cursor,
+)
+from service.handlers.encoding import respond
+from service.handlers.identifiers import identifier
+from service.handlers.openapi import REFUSALS
+from service.handlers.parts import parts_of
+from service.handlers.writing import Answer, cause_of, write
+from service.store import messages as store
+from service.store.idempotency import About
+
+SEQ_MAX = 2**53
+"""No session gets there; every JSON reader can hold it."""
+
+Seq = Annotated[int | None, QueryParameter(ge=0, le=SEQ_MAX)]
+Flag = Annotated[bool, QueryParameter(description="Show deleted messages as tombstones.")]
+
+
+class Order(StrEnum):
+    """Newest first, or oldest first."""
+
+    DESCENDING = "desc"
+    ASCENDING = "asc"
+
+
+class MessageBatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Messages that are appended together, all or none."""
+
+    messages: Annotated[list[MessageDraft], Meta(min_length=1, max_length=BATCH_MESSAGES_MAX)]
+
+
+class MessageList(msgspec.Struct, frozen=True):
+    """The messages of a batch, in their order."""
+
+    data: list[Message]
+
+
+APPENDING = [
+    SessionNotFound,
+    errors.SessionNotActive,
+    errors.SessionExpired,
+    errors.MessageLimitExceeded,
+    errors.InvalidReference,
+]
+
+
+@post(
+    "/sessions/{session_id:str}/messages",
+    guards=[requires(Scope.SESSIONS_WRITE)],
+    status_code=201,
+    opt={REFUSALS: APPENDING},
+    operation_id="appendMessage",
+)
+async def append_message(
+    request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[MessageDraft]
+) -> Response[Message]:
+    """Append a message. Its `seq` follows the one before without a gap, in the order of the commits."""
+    _refuse_faults([data], ["body"])
+    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+
+    async def effect(tx: Any) -> Answer:
+        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request))
+        return Answer.of(
+            message,
+            status=201,
+            headers={"Location": f"/api/v1/sessions/{wanted}/messages/{message.id}"},
+            about=About(session_id=wanted, message_ids=[message.id]),
+        )
+
+    return await write(request, effect, one_statement=True)
+
+
+@post(
+    "/sessions/{session_id:str}/messages/batch",
+    guards=[requires(Scope.SESSIONS_WRITE)],
+    status_code=201,
+    opt={REFUSALS: APPENDING},
+    operation_id="appendMessages",
+)
+async def append_batch(
+    request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[MessageBatch]
+) -> Response[MessageList]:
+    """Append up to 100 messages under consecutive numbers: all of them, or none."""
+    _refuse_faults(data.messages, [f"body.messages[{place}]" for place in range(len(data.messages))])
+    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+
+    async def effect(tx: Any) -> Answer:
+        appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request))
+        return Answer.of(
+            MessageList(appended),
+            status=201,
+            about=About(session_id=wanted, message_ids=[message.id for message in appended]),
+        )
+
+    return await write(request, effect, one_statement=True)
+
+
+def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:
+    faults = [fault for draft, path in zip(drafts, paths, strict=True) for fault in faults_of(draft, path)]
+    if faults:
+        raise InvalidRequest(faults)
+
+
+@get(
+    "/sessions/{session_id:str}/messages",
+    guards=[requires(Scope.SESSIONS_READ)],
+    opt={REFUSALS: [SessionNotFound]},
+    operation_id="listMessages",
+)
+async def list_messages(
+    request: HoldfastRequest,
+    session_id: FromPath[str],
+    order: Annotated[Order, QueryParameter(description="`desc`: newest first.")] = Order.DESCENDING,
+    after_seq: Seq = None,
+    before_seq: Seq = None,
+    role: Annotated[Role | None, QueryParameter()] = None,
+    include_deleted: Flag = False,
+    limit: Limit = PAGE_ROWS_DEFAULT,
+    cursor: CursorText = None,
+) -> Response[Page[Message]]:
+    """Page through a session's messages. A message that is appended meanwhile moves no other to another page."""
+    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+    after, before = after_seq or 0, SEQ_MAX if before_seq is None else before_seq
+    listing = fingerprint("messages", wanted, order, after_seq, before_seq, role, include_deleted)
+    if cursor is not None:
+        seq = read_cursor(cursor, listing, int)
+        after, before = (max(after, seq), before) if order is Order.ASCENDING else (after, min(before, seq))
+    async with parts_of(request).database.connect() as tx:
+        rows = await store.page(
+            tx,
+            caller,
+            wanted,
+            order=order,
+            after_seq=after,
+            before_seq=before,
+            role=role,
+            include_deleted=include_deleted,
+            limit=limit + 1,
+        )
+    if rows is None:
+        raise SessionNotFound
+    page = page_of(rows, limit, listing, lambda message: message.seq)
+    return respond(page)
+
+
+@get(
+    "/sessions/{session_id:str}/messages/{message_id:str}",
+    guards=[requires(Scope.SESSIONS_READ)],
+    opt={REFUSALS: [SessionNotFound, MessageNotFound]},
+    operation_id="getMessage",
+)
+async def get_message(
+    request: HoldfastRequest, session_id: FromPath[str], message_id: FromPath[str], include_deleted: Flag = False
+) -> Response[Message]:
+    """Read one message; a deleted one is 404, or its tombstone with `include_deleted=true`."""
+    caller, (wanted, wanted_message) = caller_of(request), _both(session_id, message_id)
+    async with parts_of(request).database.connect() as tx:
+        is_visible, message = await store.get(tx, caller, wanted, wanted_message)
+    if not is_visible:
+        raise SessionNotFound
+    if message is None or (message.deleted_at is not msgspec.UNSET and not include_deleted):
+        raise MessageNotFound
+    return respond(message)
+
+
+@delete(
+    "/sessions/{session_id:str}/messages/{message_id:str}",
+    guards=[requires(Scope.SESSIONS_WRITE)],
+    status_code=204,
+    opt={REFUSALS: [SessionNotFound, MessageNotFound, errors.SessionEnded, errors.SessionExpired]},
+    operation_id="deleteMessage",
+)
+async def delete_message(
+    request: HoldfastRequest, session_id: FromPath[str], message_id: FromPath[str]
+) -> Response[None]:
+    """Take a message's content away for good; its `seq` stays taken. Deleting it again changes nothing."""
+    caller, (wanted, wanted_message) = caller_of(request), _both(session_id, message_id)
+
+    async def effect(tx: Any) -> Answer:
+        changed = await commands.delete_message(tx, caller, wanted, wanted_message, cause_of(request))
+        return Answer(status=204, changed=changed)
+
+    return await write(request, effect)
+
+
+def _both(session_id: str, message_id: str) -> tuple[UUID, UUID]:
+    return identifier(session_id, SessionNotFound), identifier(message_id, MessageNotFound)
+
+
+HANDLERS = [append_message, append_batch, list_messages, get_message, delete_message]

@@ -1,0 +1,31 @@
+"""What every handler may reach: the parts that `create_app` put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from litestar.connection import ASGIConnection
+
+from service.handlers.authentication import Authenticator
+from service.metrics import Metrics
+from service.queue import Doorbell, RedisProbe
+from service.settings import Settings
+from service.store.engine import Database
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """The database, the doorbell and the rest, opened once per process."""
+
+    settings: Settings
+    database: Database
+    authenticator: Authenticator
+    doorbell: Doorbell
+    redis: RedisProbe
+    metrics: Metrics
+
+
+def parts_of(request: ASGIConnection[Any, Any, Any, Any]) -> Parts:
+    """The parts of the app that got this request."""
+    parts: Parts = request.app.state.parts
+    return parts

@@ -1,0 +1,171 @@
+"""Refusals as RFC 9457 problem documents; the one table of HTTP statuses."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+    ValidationException,
+)
+from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
+
+from service.domain import errors
+from service.domain.errors import DomainError, Fault
+from service.handlers.encoding import encode
+from service.log import get_logger
+
+LOG = get_logger("http")
+
+PROBLEM_JSON = "application/problem+json"
+REQUEST_ID_KEY = "holdfast.request_id"
+"""Where the edge leaves the request's id in the ASGI scope."""
+
+RETRY_AFTER_SECONDS = 1
+"""A restarted PostgreSQL answers within one to two seconds (measured); a lock is free sooner."""
+
+STATUSES: dict[str, HTTPStatus] = {
+    "invalid_request": HTTPStatus.BAD_REQUEST,
+    "invalid_cursor": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "insufficient_scope": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "session_not_found": HTTPStatus.NOT_FOUND,
+    "message_not_found": HTTPStatus.NOT_FOUND,
+    "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+    "invalid_transition": HTTPStatus.CONFLICT,
+    "session_not_active": HTTPStatus.CONFLICT,
+    "session_ended": HTTPStatus.CONFLICT,
+    "message_limit_exceeded": HTTPStatus.CONFLICT,
+    "already_exists": HTTPStatus.CONFLICT,
+    "request_in_progress": HTTPStatus.CONFLICT,
+    "session_expired": HTTPStatus.GONE,
+    "version_mismatch": HTTPStatus.PRECONDITION_FAILED,
+    "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    "invalid_reference": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Code → status. A test holds it complete: every error class of the domain is in it."""
+
+
+class InternalError(DomainError):
+    """Something broke on our side; the request_id leads to the line in the log that says what."""
+
+    code = "internal_error"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A refusal (RFC 9457). Further members name what stands in the way: `errors`, `allowed`, `current_status` …"""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+
+
+def title_of(code: str) -> str:
+    """The code as words: `session_not_found` → `Session not found`."""
+    return code.replace("_", " ").capitalize()
+
+
+def headers_of(error: DomainError) -> dict[str, str]:
+    """The headers that go with a refusal."""
+    match error:
+        case errors.Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case errors.Unavailable() | errors.RequestInProgress():
+            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        case errors.MethodNotAllowed():
+            return {"Allow": ", ".join(error.extras["allowed_methods"])}
+        case _:
+            return {}
+
+
+def problem_response(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:
+    """The problem document of a refusal."""
+    status = STATUSES[error.code]
+    document = {
+        "type": f"/problems/{error.code}",
+        "title": title_of(error.code),
+        "status": status.value,
+        "detail": error.detail,
+        "instance": request.scope["path"],
+        "code": error.code,
+        "request_id": request.scope.get(REQUEST_ID_KEY, ""),
+    } | error.extras
+    return Response(
+        content=encode(document), status_code=status.value, media_type=PROBLEM_JSON, headers=headers_of(error)
+    )
+
+
+def on_domain_error(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:
+    """Answer a refusal; one that is our own trouble gets its line in the log here."""
+    if isinstance(error, errors.Unavailable):
+        cause = error.__cause__
+        LOG.warning(
+            "database.unavailable",
+            request_id=request.scope.get(REQUEST_ID_KEY),
+            error=None if cause is None else type(cause).__name__,
+        )
+    return problem_response(request, error)
+
+
+def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Answer what the framework itself refused, in our words."""
+    return problem_response(request, _translated(request, error))
+
+
+def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Answer what nobody expected: the caller learns nothing but the id, the log everything but the body."""
+    LOG.error("request.broke", request_id=request.scope.get(REQUEST_ID_KEY), exc_info=error)
+    return problem_response(request, InternalError())
+
+
+def _translated(request: Request[Any, Any, Any], error: HTTPException) -> DomainError:
+    match error:
+        case ValidationException():
+            return errors.InvalidRequest(_faults(error))
+        case NotFoundException():
+            return errors.NotFound()
+        case MethodNotAllowedException():
+            return errors.MethodNotAllowed(allowed_methods=_allowed_methods(error))
+        case ClientException() if error.status_code == HTTP_413_REQUEST_ENTITY_TOO_LARGE:
+            return errors.PayloadTooLarge()
+        case ClientException():
+            return errors.InvalidRequest([Fault("request", error.detail)])
+        case _:
+            LOG.error("request.broke", request_id=request.scope.get(REQUEST_ID_KEY), exc_info=error)
+            return InternalError()
+
+
+def _allowed_methods(error: HTTPException) -> list[str]:
+    listed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "")
+    return sorted(method.strip() for method in listed.split(",") if method.strip())
+
+
+MISSING = re.compile(r"missing required field|^'\w+'$")
+
+
+def _faults(error: ValidationException) -> list[Fault]:
+    extra: Any = error.extra
+    faults = []
+    for entry in extra if isinstance(extra, list) else []:
+        key, message = str(entry.get("key", "")), str(entry.get("message", ""))
+        if key in {"", "data"}:
+            faults.append(Fault("body", "A JSON body is required"))
+        else:
+            faults.append(Fault(f"query.{key}", "Required" if MISSING.search(message) else message))
+    return faults or [Fault("request", error.detail)]

@@ -1,0 +1,290 @@
+"""`/sessions`: open, list, read, change, move, end, erase."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, get, patch, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import UNSET, UnsetType
+
+from service.commands import sessions as commands
+from service.domain import errors
+from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.errors import Fault, InvalidRequest, SessionNotFound
+from service.domain.session import (
+    METADATA_BYTES_MAX,
+    AgentId,
+    ApprovalTimeoutSeconds,
+    ExternalId,
+    MaxAttachments,
+    MaxAttachmentSize,
+    MaxMessages,
+    Metadata,
+    Session,
+    SessionConfig,
+    Status,
+    SystemPrompt,
+    Tags,
+    TimeoutMinutes,
+    Title,
+    ToolPatterns,
+    UserId,
+)
+from service.handlers.authentication import OPEN_PREFIX, caller_of, requires
+from service.handlers.bodies import HoldfastRequest
+from service.handlers.conditional import etag, expected_versions, is_unchanged
+from service.handlers.cursors import (
+    PAGE_ROWS_DEFAULT,
+    CursorText,
+    Limit,
+    Page,
+    fingerprint,
+    page_of,
+    read_cursor,
+)
+from service.handlers.encoding import respond
+from service.handlers.identifiers import identifier
+from service.handlers.openapi import CONDITIONAL, REFUSALS
+from service.handlers.parts import parts_of
+from service.handlers.writing import Answer, cause_of, write
+from service.store import session_pages
+from service.store import sessions as store
+from service.store.idempotency import About
+
+METADATA_PREFIX = "metadata."
+METADATA_FILTERS_MAX = 10
+"""Each costs a comparison per row; ten name any session that a caller could mean."""
+
+
+class IfExists(StrEnum):
+    """What to do when the `external_id` is taken."""
+
+    ERROR = "error"
+    RETURN = "return"
+
+
+class Sort(StrEnum):
+    """The order of a listing; `-`: newest first."""
+
+    CREATED_NEWEST = "-created_at"
+    CREATED_OLDEST = "created_at"
+    UPDATED_NEWEST = "-updated_at"
+    UPDATED_OLDEST = "updated_at"
+
+
+class CreateSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new session. `user_id` is for service keys; a user's sessions are its own."""
+
+    agent_id: AgentId
+    user_id: UserId | None = None
+    title: Title | None = None
+    external_id: ExternalId | None = None
+    if_exists: IfExists = IfExists.ERROR
+    config: SessionConfig = SessionConfig()
+    system_prompt: SystemPrompt | None = None
+    metadata: Metadata = {}
+    tags: Tags = []
+    activate: bool = False
+
+
+class ConfigPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A merge patch of a config: absent keeps, null goes back to the default."""
+
+    max_messages: MaxMessages | UnsetType | None = UNSET
+    max_attachments: MaxAttachments | UnsetType | None = UNSET
+    max_attachment_size: MaxAttachmentSize | UnsetType | None = UNSET
+    timeout_minutes: TimeoutMinutes | UnsetType | None = UNSET
+    approval_timeout_seconds: ApprovalTimeoutSeconds | UnsetType | None = UNSET
+    allowed_tools: ToolPatterns | UnsetType | None = UNSET
+    blocked_tools: ToolPatterns | UnsetType | None = UNSET
+    approval_tools: ToolPatterns | UnsetType | None = UNSET
+    enable_code_interpreter: bool | UnsetType | None = UNSET
+    enable_mcp_tools: bool | UnsetType | None = UNSET
+    enable_file_search: bool | UnsetType | None = UNSET
+    system_prompt_override: SystemPrompt | UnsetType | None = UNSET
+
+
+class ChangeSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A JSON merge patch (RFC 7396): absent keeps, null deletes, `metadata` merges key by key."""
+
+    title: Title | UnsetType | None = UNSET
+    metadata: Metadata | UnsetType | None = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    config: ConfigPatch | UnsetType | None = UNSET
+
+
+@post(
+    "/sessions",
+    guards=[requires(Scope.SESSIONS_WRITE)],
+    status_code=201,
+    opt={REFUSALS: [errors.AlreadyExists], "also": [200]},
+    operation_id="createSession",
+)
+async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]) -> Response[Session]:
+    """Open a session.
+
+    With `activate` it takes messages at once. With `external_id` it can be found again by your own name for it:
+    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`.
+    """
+    caller = caller_of(request)
+    opening = _opening(caller, data)
+
+    async def effect(tx: Any) -> Answer:
+        session, is_new = await commands.open_session(tx, caller, opening, cause_of(request))
+        headers = {"ETag": etag(session.version)}
+        if is_new:
+            headers["Location"] = f"/api/v1/sessions/{session.id}"
+        return Answer.of(
+            session,
+            status=201 if is_new else 200,
+            headers=headers,
+            changed=is_new,
+            about=About(session_id=session.id),
+        )
+
+    return await write(request, effect, one_statement=True)
+
+
+def _opening(caller: Caller, data: CreateSession) -> commands.Opening:
+    faults = []
+    if data.user_id is not None and caller.kind is CallerKind.USER and data.user_id != caller.subject:
+        faults.append(Fault("body.user_id", "Only service keys open sessions for others"))
+    if data.metadata and len(msgspec.json.encode(data.metadata)) > METADATA_BYTES_MAX:
+        faults.append(Fault("body.metadata", f"Larger than {METADATA_BYTES_MAX} bytes of JSON"))
+    if faults:
+        raise InvalidRequest(faults)
+    return commands.Opening(
+        user_id=data.user_id or caller.subject,
+        agent_id=data.agent_id,
+        title=data.title,
+        external_id=data.external_id,
+        return_existing=data.if_exists is IfExists.RETURN,
+        config=data.config,
+        system_prompt=data.system_prompt,
+        metadata=data.metadata,
+        tags=data.tags,
+        activate=data.activate,
+    )
+
+
+Text = Annotated[str | None, QueryParameter(max_length=200)]
+Moment = Annotated[datetime | None, QueryParameter(description="RFC 3339, with an offset.")]
+
+
+@get(
+    "/sessions", guards=[requires(Scope.SESSIONS_READ)], opt={OPEN_PREFIX: METADATA_PREFIX}, operation_id="listSessions"
+)
+async def list_sessions(
+    request: HoldfastRequest,
+    status: Annotated[list[Status] | None, QueryParameter(description="Repeatable: any of these.")] = None,
+    agent_id: Text = None,
+    user_id: Text = None,
+    tag: Text = None,
+    external_id: Text = None,
+    created_after: Moment = None,
+    created_before: Moment = None,
+    updated_after: Moment = None,
+    sort: Annotated[Sort, QueryParameter(description="`-`: newest first.")] = Sort.CREATED_NEWEST,
+    limit: Limit = PAGE_ROWS_DEFAULT,
+    cursor: CursorText = None,
+) -> Response[Page[Session]]:
+    """List the sessions that you may see.
+
+    All filters must match. `metadata.<key>=<value>` compares a top-level key's value as text.
+    """
+    caller = caller_of(request)
+    filters = session_pages.Filters(
+        status=tuple(status or ()),
+        agent_id=agent_id,
+        user_id=user_id,
+        tag=tag,
+        external_id=external_id,
+        metadata=_metadata_filters(request),
+        created_after=_zoned("created_after", created_after),
+        created_before=_zoned("created_before", created_before),
+        updated_after=_zoned("updated_after", updated_after),
+    )
+    listing = fingerprint("sessions", caller.tenant_id, caller.sees_user, filters, sort)
+    position = None if cursor is None else read_cursor(cursor, listing, session_pages.Position)
+    async with parts_of(request).database.connect() as tx:
+        rows = await session_pages.page(tx, caller, filters, sort=sort, position=position, limit=limit + 1)
+    page = page_of(rows, limit, listing, lambda row: session_pages.Position(row.sorted_at, row.session.id))
+    sessions = Page([row.session for row in page.data], page.has_more, page.next_cursor)
+    return respond(sessions)
+
+
+def _metadata_filters(request: Request[Any, Any, Any]) -> tuple[tuple[str, str], ...]:
+    filters = tuple(
+        (name.removeprefix(METADATA_PREFIX), value)
+        for name, value in request.query_params.multi_items()
+        if name.startswith(METADATA_PREFIX)
+    )
+    if len(filters) > METADATA_FILTERS_MAX:
+        raise InvalidRequest([Fault("query.metadata", f"At most {METADATA_FILTERS_MAX} metadata filters")])
+    return filters
+
+
+def _zoned(name: str, moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        raise InvalidRequest([Fault(f"query.{name}", "A time needs its offset, such as 2026-01-31T12:00:00Z")])
+    return moment
+
+
+@get(
+    "/sessions/{session_id:str}",
+    guards=[requires(Scope.SESSIONS_READ)],
+    opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-None-Match"]},
+    operation_id="getSession",
+)
+async def get_session(request: HoldfastRequest, session_id: FromPath[str]) -> Response[Session]:
+    """Read a session. With `If-None-Match`, 304 when it has not changed."""
+    caller = caller_of(request)
+    wanted = identifier(session_id, SessionNotFound)
+    async with parts_of(request).database.connect() as tx:
+        session = await store.get(tx, caller, wanted)
+    if session is None:
+        raise SessionNotFound
+    headers = {"ETag": etag(session.version)}
+    if is_unchanged(request, session.version):
+        return Response(content=None, status_code=304, headers=headers)  # type: ignore[arg-type]
+    return respond(session, headers=headers)
+
+
+@patch(
+    "/sessions/{session_id:str}",
+    guards=[requires(Scope.SESSIONS_WRITE)],
+    opt={REFUSALS: [SessionNotFound, errors.SessionEnded, errors.SessionExpired], CONDITIONAL: ["If-Match"]},
+    operation_id="changeSession",
+)
+async def change_session(
+    request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[ChangeSession]
+) -> Response[Session]:
+    """Change title, metadata, tags or config by JSON merge patch; concurrent patches of other fields all survive."""
+    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+    versions = expected_versions(request)
+    change = commands.Change(
+        title=data.title,
+        tags=[] if data.tags is None else data.tags,
+        config=data.config if isinstance(data.config, UnsetType) else _config_patch(data.config),
+        metadata=data.metadata,
+    )
+
+    async def effect(tx: Any) -> Answer:
+        session, changed = await commands.change_session(tx, caller, wanted, change, versions, cause_of(request))
+        return Answer.of(session, status=200, headers={"ETag": etag(session.version)}, changed=changed)
+
+    return await write(request, effect)
+
+
+def _config_patch(patch_: ConfigPatch | None) -> dict[str, Any]:
+    if patch_ is None:
+        return dict.fromkeys(field.name for field in msgspec.structs.fields(ConfigPatch))
+    patched: dict[str, Any] = msgspec.to_builtins(patch_)
+    return patched
+
+
+HANDLERS = [create_session, list_sessions, get_session, change_session]

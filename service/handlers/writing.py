@@ -1,0 +1,145 @@
+"""The one way in which a request changes something: a transaction, and with an Idempotency-Key, exactly once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from litestar import Request, Response
+
+from service.domain.caller import Caller
+from service.domain.errors import Fault, IdempotencyKeyReused, InvalidRequest, MessageNotFound
+from service.domain.event import Cause
+from service.handlers.authentication import caller_of
+from service.handlers.encoding import JSON, encode
+from service.handlers.parts import parts_of
+from service.handlers.problems import REQUEST_ID_KEY
+from service.store import idempotency
+from service.store.engine import Tx
+from service.store.idempotency import About
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+"""API 1: 1 to 255 visible ASCII characters."""
+NONCE_BYTES = 12
+"""The nonce of AES-GCM (NIST SP 800-38D); a fresh one for each answer."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change answers. `changed`: there are events to relay. `about`: whose erasure erases a kept answer."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = {}
+    changed: bool = True
+    about: About = About()
+
+    @classmethod
+    def of(cls, value: Any, *, status: int, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
+        """The answer whose body is `value` as JSON."""
+        return cls(status=status, body=encode(value), headers=headers or {}, **rest)
+
+
+Effect = Callable[[Tx], Awaitable[Answer]]
+
+
+async def write(request: Request[Any, Any, Any], effect: Effect, *, one_statement: bool = False) -> Response[Any]:
+    """Run `effect` in a transaction, commit, ring the doorbell, answer.
+
+    `one_statement`: the effect is a single statement, which is its own transaction: one round trip instead of three.
+    A POST with an Idempotency-Key always runs in a transaction, together with the record of its answer.
+
+    Raises:
+        InvalidRequest: the Idempotency-Key cannot be one.
+        IdempotencyKeyReused, RequestInProgress: see `_once`.
+        whatever the effect refuses: then nothing has changed, and the key is free.
+    """
+    parts = parts_of(request)
+    key = request.headers.get("idempotency-key") if request.method == "POST" else None
+    replayed = False
+    if key is None:
+        async with parts.database.connect() if one_statement else parts.database.begin() as tx:
+            answer = await effect(tx)
+    else:
+        if IDEMPOTENCY_KEY.fullmatch(key) is None:
+            raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
+        body = await request.body()
+        async with parts.database.begin() as tx:
+            answer, replayed = await _once(tx, request, caller_of(request), key, body, effect)
+    if replayed:
+        parts.metrics.replays.inc()
+    elif answer.changed:
+        parts.doorbell.ring()
+    return Response(
+        content=answer.body or None,
+        status_code=answer.status,
+        headers=answer.headers | REPLAYED if replayed else answer.headers,
+        media_type=JSON,
+    )
+
+
+async def _once(
+    tx: Tx, request: Request[Any, Any, Any], caller: Caller, key: str, body: bytes, effect: Effect
+) -> tuple[Answer, bool]:
+    """The first answer to this key: made now, or kept since (then True).
+
+    Raises:
+        IdempotencyKeyReused: the key came with another body before.
+        RequestInProgress: the first request with this key is still running.
+        MessageNotFound: the message that the kept answer showed has been deleted.
+    """
+    key_id = _digest(
+        caller.tenant_id, caller.kind.value, caller.subject, request.method, request.scope["path"],
+        request.scope["query_string"].decode("latin-1"), key,
+    )  # fmt: skip
+    fingerprint = hashlib.sha256(body).digest()
+    kept = await idempotency.claim(tx, key_id, caller.tenant_id, fingerprint)
+    if kept is None:
+        answer = await effect(tx)
+        await idempotency.keep(
+            tx, key_id, status=answer.status, headers=answer.headers, body=_sealed(answer.body, key), about=answer.about
+        )
+        return answer, False
+    if kept.fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    if kept.body is None:
+        raise MessageNotFound("The message that this Idempotency-Key once appended has been deleted.")
+    return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key)), True
+
+
+def _sealed(body: bytes, key: str) -> bytes:
+    """A kept answer as it is stored: readable only with the caller's own key, of which the database has a digest.
+
+    An answer may hold what is shown only once (the secret of a new API key); no dump of the database gives it away.
+    """
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    return nonce + AESGCM(_sealing_key(key)).encrypt(nonce, body, None)
+
+
+def _opened(sealed: bytes, key: str) -> bytes:
+    return AESGCM(_sealing_key(key)).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
+
+
+def _sealing_key(key: str) -> bytes:
+    return hashlib.sha256(b"kept answer\0" + key.encode()).digest()
+
+
+def _digest(*parts: str) -> bytes:
+    """SHA-256 over the parts, each with its length, so that no two lists of parts look alike."""
+    whole = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogateescape")
+        whole.update(len(encoded).to_bytes(8, "big"))
+        whole.update(encoded)
+    return whole.digest()
+
+
+def cause_of(request: Request[Any, Any, Any]) -> Cause:
+    """Who asked, and by which request: it goes on every event."""
+    request_id: Any = request.scope.get(REQUEST_ID_KEY)
+    return Cause.of(caller_of(request), request_id)

@@ -1,0 +1,44 @@
+"""What the web process counts, in Prometheus' words. Each app has a registry of its own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+"""From a read by primary key to the longest statement timeout."""
+
+
+class Metrics:
+    """The counters and gauges of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.request_seconds = Histogram(
+            "holdfast_request_seconds",
+            "Time to answer, by method, route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+            buckets=LATENCY_BUCKETS_SECONDS,
+        )
+        self.doorbell_failures = Counter(
+            "holdfast_doorbell_failures", "Doorbells that Redis did not take.", registry=self.registry
+        )
+        self.replays = Counter(
+            "holdfast_idempotent_replays", "Requests answered with a kept answer.", registry=self.registry
+        )
+        self.postgresql_up = Gauge(
+            "holdfast_postgresql_up", "1 when PostgreSQL answered this scrape.", registry=self.registry
+        )
+        self.outbox_waiting = Gauge("holdfast_outbox_events", "Events that wait to be relayed.", registry=self.registry)
+        self.outbox_oldest_seconds = Gauge(
+            "holdfast_outbox_lag_seconds", "Age of the oldest event that waits to be relayed.", registry=self.registry
+        )
+        self.relayed = Gauge(
+            "holdfast_relayed_total", "Events relayed since the database was made.", registry=self.registry
+        )
+        self.worker_silence_seconds = Gauge(
+            "holdfast_worker_silence_seconds",
+            "Time since a worker of this queue was last heard.",
+            ("queue",),
+            registry=self.registry,
+        )

@@ -1,0 +1,110 @@
+"""The configuration: read once from the environment, checked as a whole, never changed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+CONNECTIONS_PER_PROCESS = 16
+"""Sixteen statements in flight saturate one process (measured); more connections only cost PostgreSQL memory."""
+
+VARIABLES = {
+    "database_url": "DATABASE_URL",
+    "redis_url": "REDIS_URL",
+    "host": "HOST",
+    "port": "PORT",
+    "data_dir": "HOLDFAST_DATA_DIR",
+    "log_level": "HOLDFAST_LOG_LEVEL",
+    "database_connections": "HOLDFAST_DATABASE_CONNECTIONS",
+    "jwt_secret": "HOLDFAST_JWT_SECRET",
+    "jwt_jwks_url": "HOLDFAST_JWT_JWKS_URL",
+    "jwt_issuer": "HOLDFAST_JWT_ISSUER",
+    "jwt_audience": "HOLDFAST_JWT_AUDIENCE",
+    "forwarded_allow_ips": "HOLDFAST_FORWARDED_ALLOW_IPS",
+}
+"""Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
+
+JWT_SECRET_BYTES_MIN = 32
+"""RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+
+
+class SettingsError(Exception):
+    """The environment holds something that Holdfast cannot run with; the text names the variable and what to do."""
+
+
+class LogLevel(StrEnum):
+    """How much is logged: each request at `info`, only what needs a person at `warning` and above."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator decided."""
+
+    database_url: str
+    redis_url: str
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
+    data_dir: Path = Path(".holdfast")
+    log_level: LogLevel = LogLevel.INFO
+    database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
+    jwt_secret: str | None = None
+    jwt_jwks_url: str | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    forwarded_allow_ips: str = "127.0.0.1"
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings that `environment` gives; empty variables count as unset.
+
+    Raises:
+        SettingsError: something is missing or cannot be used.
+    """
+    given: dict[str, str] = {
+        field: environment[variable] for field, variable in VARIABLES.items() if environment.get(variable)
+    }
+    for field in ("database_url", "redis_url"):
+        if field not in given:
+            raise SettingsError(
+                f"{VARIABLES[field]} is not set. Set it, or use 'holdfast up', which starts the servers itself."
+            )
+    unknown = sorted(name for name in environment if name.startswith("HOLDFAST_") and name not in VARIABLES.values())
+    if unknown:
+        raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}.")
+    try:
+        settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        message, _, where = str(error).rpartition(" - at `$.")
+        raise SettingsError(f"{VARIABLES.get(where.rstrip('`'), where)}: {message or error}.") from None
+    _check(settings)
+    return settings
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(f"no setting has the type {kind}")
+
+
+def _check(settings: Settings) -> None:
+    scheme = settings.database_url.partition("://")[0].partition("+")[0]
+    if scheme not in {"postgres", "postgresql"}:
+        raise SettingsError("DATABASE_URL must start with postgresql:// (postgresql://user:password@host:5432/name).")
+    if settings.redis_url.partition("://")[0] not in {"redis", "rediss", "unix"}:
+        raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix:// (redis://host:6379/0).")
+    if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < JWT_SECRET_BYTES_MIN:
+        raise SettingsError(
+            f"HOLDFAST_JWT_SECRET has fewer than {JWT_SECRET_BYTES_MIN} bytes, too few for HS256. "
+            "Make one with: openssl rand -base64 48"
+        )
+    if settings.jwt_jwks_url is not None and not settings.jwt_jwks_url.startswith(("https://", "http://")):
+        raise SettingsError("HOLDFAST_JWT_JWKS_URL must be the http(s) address of a JWKS document.")
