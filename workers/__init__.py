@@ -1,0 +1,1 @@
+"""Background workers: told by the queue to look at the database, one file per job."""

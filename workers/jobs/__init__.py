@@ -1,0 +1,1 @@
+"""One file per job: load by id, call a command, leave."""

@@ -1,0 +1,154 @@
+"""A worker process: its queue's jobs, its sweeps, its sign of life, and a stop without loss."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, cast
+from uuid import UUID
+
+import msgspec
+from arq.worker import func
+
+from service.domain.errors import Unavailable
+from service.ids import new_id
+from service.log import get_logger
+from service.queue import RELAY_EVENTS, Queue, decode_job, encode_job, open_queue
+from service.settings import Settings
+from service.store import heartbeats
+from service.store.engine import Database
+from workers.jobs.expire_sessions import sweep_expired_sessions
+from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
+from workers.jobs.relay_events import Relay, relay_events
+from workers.sweeps import Sweep, sweep_until
+from workers.worker import SurvivingWorker
+
+CONNECTIONS_MAX = 4
+"""Sweeps, the relay and the sign of life, each at a time."""
+
+REDIS_SECONDS_MAX = 1.0
+"""A poll that takes longer is a Redis in trouble."""
+
+POLL_SECONDS = 0.05
+"""From the doorbell to the job in 35 ms at 1.6 % of a core (measured)."""
+
+DRAIN_SECONDS = 15.0
+"""What a running job gets to finish at a stop: below the supervisor's 20 s."""
+
+SWEEP_SECONDS = 5.0
+"""What a lost doorbell costs at the most."""
+
+EXPIRY_SECONDS = 1.0
+"""Nobody reads a stale status meanwhile, but whoever waits for `session.expired` waits this long."""
+
+FORGET_SECONDS = 60.0
+BEAT_SECONDS = 5.0
+QUEUE_READ_MAX = 1000
+"""More than all jobs in progress together, because arq's window counts those of other workers, too."""
+
+LOG = get_logger("worker")
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What the worker of one queue does: jobs by name, and sweeps."""
+
+    jobs: dict[str, Callable[..., Awaitable[Any]]]
+    sweeps: list[Sweep]
+    context: dict[str, Any]
+    job_seconds_max: int
+    jobs_at_once: int
+
+
+def work_of(queue: Queue, database: Database) -> Work:
+    """The work of each queue; the webhooks' and the attachments' will come with their features."""
+    match queue:
+        case Queue.EVENTS:
+            relay = Relay(database)
+            sweeps = [
+                Sweep("relay_events", SWEEP_SECONDS, relay.drain),
+                Sweep("expire_sessions", EXPIRY_SECONDS, partial(sweep_expired_sessions, database)),
+                Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
+            ]
+            return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
+        case Queue.WEBHOOKS:
+            return Work({}, [], {}, job_seconds_max=20, jobs_at_once=50)
+        case Queue.ATTACHMENTS:
+            return Work({}, [], {}, job_seconds_max=60, jobs_at_once=2)
+
+
+async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> None:
+    """Do the work of `queue` until `stop` is set; then finish what runs, and leave."""
+    database = Database(settings.database_url, connections_max=CONNECTIONS_MAX)
+    await database.open()
+    redis = open_queue(settings.redis_url, timeout_seconds=REDIS_SECONDS_MAX)
+    worker_id = new_id()
+    work = work_of(queue, database)
+    sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue))]
+    LOG.info("worker.started", queue=queue, worker_id=worker_id)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for sweep in sweeps:
+                tasks.create_task(sweep_until(stop, sweep), name=sweep.name)
+            if work.jobs:
+                tasks.create_task(_work_until(stop, _arq_worker(queue, work, redis)), name="jobs")
+    finally:
+        await _leave(database, worker_id)
+        await redis.aclose(close_connection_pool=True)
+        await database.close()
+        LOG.info("worker.stopped", queue=queue, worker_id=worker_id)
+
+
+def _arq_worker(queue: Queue, work: Work, redis: Any) -> SurvivingWorker:
+    return SurvivingWorker(
+        functions=[func(cast("Any", job), name=name) for name, job in work.jobs.items()],
+        queue_name=queue.key,
+        redis_pool=redis,
+        ctx=work.context,
+        max_jobs=work.jobs_at_once,
+        job_timeout=work.job_seconds_max,
+        # What a job did stands in PostgreSQL; a kept result would only block its id.
+        keep_result=0,
+        # Sweeps repeat what failed; a job that arq repeats on its own would be one more.
+        max_tries=1,
+        poll_delay=POLL_SECONDS,
+        queue_read_limit=QUEUE_READ_MAX,
+        job_serializer=encode_job,
+        job_deserializer=decode_job,
+        log_results=False,
+    )
+
+
+async def _work_until(stop: asyncio.Event, worker: SurvivingWorker) -> None:
+    working = asyncio.create_task(worker.async_run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not stop.is_set():
+        stopping.cancel()
+        await working  # it ended by itself: raise what it raised, and let the supervisor start this process anew
+        raise RuntimeError("the worker ended by itself")
+    await worker.drain(DRAIN_SECONDS)
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def _beat(database: Database, worker_id: UUID, queue: Queue) -> None:
+    async with database.connect() as tx:
+        await heartbeats.beat(tx, worker_id, queue)
+
+
+async def _leave(database: Database, worker_id: UUID) -> None:
+    try:
+        async with database.connect() as tx:
+            await heartbeats.leave(tx, worker_id)
+    except Unavailable:
+        LOG.info("worker.left_silently", worker_id=worker_id)
+
+
+async def main(settings: Settings, queue: Queue) -> None:
+    """Run until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_worker(settings, queue, stop)
