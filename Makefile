@@ -1,0 +1,32 @@
+# Shortcuts for run.py, which makes .venv and does the work. Another Python: make up PYTHON=python3.13
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help up test lint types check lock lock-check clean
+
+help: ## Show what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+up: ## Start everything on this machine, until Ctrl-C
+	@$(PYTHON) run.py up
+
+test: ## Run all tests; some of them: make test ARGS="-k append"
+	@$(PYTHON) run.py test $(ARGS)
+
+lint: ## Check style and layout
+	@$(PYTHON) run.py lint
+
+types: ## Check types
+	@$(PYTHON) run.py types
+
+check: ## Run everything that a change must pass
+	@$(PYTHON) run.py check
+
+lock: ## Write the locks of the requirements anew
+	@$(PYTHON) run.py lock
+
+lock-check: ## Check that the locks fit pyproject.toml
+	@$(PYTHON) run.py lock-check
+
+clean: ## Remove .venv and caches; what is stored in .holdfast stays
+	@$(PYTHON) run.py clean

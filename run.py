@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Makes the environment in .venv and runs a command in it: `python3 run.py` lists them. Standard library only."""
+# ruff: noqa: S603 - it starts nothing but Python, pip and uv with arguments of its own
+
+import ast
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+OLDEST_PYTHON = (3, 11)
+if sys.version_info < OLDEST_PYTHON:
+    sys.exit(
+        "Holdfast needs Python 3.11 or newer, and this is %d.%d: name a newer one, for example "  # noqa: UP031 - old Pythons read this
+        "`make up PYTHON=python3.12`, or `python3.12 run.py up`." % sys.version_info[:2]
+    )
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+UV = VENV / "bin" / "uv"
+# Outside any activated environment: that one may lack pip, or be the very one that is made here.
+SYSTEM_PYTHON = getattr(sys, "_base_executable", None) or sys.executable
+
+LOCK = "requirements.lock"  # what runs
+DEV_LOCK = "requirements-dev.lock"  # the same, with what tests and checks
+COMPILE = ("pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "-q")
+LOCK_COMMANDS = (
+    (*COMPILE, "-o", LOCK, "pyproject.toml", "--extra", "embedded"),
+    (
+        *COMPILE,
+        "-c",
+        LOCK,
+        "-o",
+        DEV_LOCK,
+        "pyproject.toml",
+        "--extra",
+        "embedded",
+        "--extra",
+        "test",
+        "--extra",
+        "dev",
+    ),
+)
+LINT = (("-m", "ruff", "check", "."), ("-m", "ruff", "format", "--check", "."))
+TYPES = (("-m", "mypy", "service", "workers"),)
+TESTS = (("-m", "pytest"),)
+LOCK_CHECK = (("run.py", "lock-check"),)
+# What a change must pass, in this order: a name, and what Python is given.
+CHECKS = (("tests", TESTS), ("lint", LINT), ("types", TYPES), ("lock", LOCK_CHECK))
+CACHES = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".schemathesis")
+INTERRUPTED = 130  # what shells use for "ended by Ctrl-C"
+
+
+class RunError(Exception):
+    """The environment cannot be made, or a check failed; the message says what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named command; gives its exit code."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
+    if name not in COMMANDS:
+        sys.stderr.write(f"There is no command {name!r}.\n")
+        return help_(rest) or 2
+    try:
+        return COMMANDS[name](rest)
+    except RunError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        return INTERRUPTED
+
+
+def up(rest: list[str]) -> int:
+    """Start everything on this machine, until Ctrl-C."""
+    make_environment(LOCK)
+    # Ctrl-C waits while Python imports; `holdfast up` lets it through when it can end without a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    return become(VENV / "bin" / "holdfast", ["up", *rest])
+
+
+def test(rest: list[str]) -> int:
+    """Run all tests, or those that pytest's arguments choose."""
+    make_environment(DEV_LOCK)
+    return become(PYTHON, ["-m", "pytest", *rest])
+
+
+def lint(_rest: list[str]) -> int:
+    """Check style and layout."""
+    make_environment(DEV_LOCK)
+    return run_all(LINT)
+
+
+def types(_rest: list[str]) -> int:
+    """Check types."""
+    make_environment(DEV_LOCK)
+    return run_all(TYPES)
+
+
+def check(_rest: list[str]) -> int:
+    """Run everything that a change must pass."""
+    make_environment(DEV_LOCK)
+    failed = []
+    for name, commands in CHECKS:
+        began = time.monotonic()
+        if run_all(commands):
+            failed.append(name)
+        say(f"{name}: {'failed' if name in failed else 'passed'} ({time.monotonic() - began:.1f} s)")
+    if failed:
+        raise RunError(f"Failed: {', '.join(failed)}. Mend what is shown above.")
+    return 0
+
+
+def lock(_rest: list[str]) -> int:
+    """Write the locks of the requirements anew, keeping the versions that still fit."""
+    make_environment(DEV_LOCK)
+    compile_locks(ROOT)
+    return 0
+
+
+def lock_check(_rest: list[str]) -> int:
+    """Check that the locks fit pyproject.toml."""
+    make_environment(DEV_LOCK)
+    with tempfile.TemporaryDirectory() as name:
+        for file in (LOCK, DEV_LOCK, "pyproject.toml"):
+            shutil.copy(ROOT / file, name)
+        compile_locks(Path(name))
+        changed = [file for file in (LOCK, DEV_LOCK) if (ROOT / file).read_bytes() != (Path(name) / file).read_bytes()]
+    if changed:
+        raise RunError(f"{' and '.join(changed)} do not fit pyproject.toml: run `make lock` and commit the result.")
+    return 0
+
+
+def clean(_rest: list[str]) -> int:
+    """Remove .venv and caches; what is stored in .holdfast stays."""
+    for folder in (VENV, *(ROOT / name for name in CACHES)):
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def help_(_rest: list[str]) -> int:
+    """Show this list."""
+    for name, command in COMMANDS.items():
+        sys.stdout.write(f"  python3 run.py {name:<12}{command.__doc__}\n")
+    return 0
+
+
+NAMED = (help_, up, test, lint, types, check, lock, lock_check, clean)
+COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
+
+
+def become(program: Path, arguments: list[str]) -> int:
+    """Replace this process, so that signals and the exit code are the program's own."""
+    os.chdir(ROOT)
+    sys.stdout.flush()
+    os.execv(program, [str(program), *arguments])  # noqa: S606 - no shell is wanted
+
+
+def run_all(commands: tuple[tuple[str, ...], ...]) -> int:
+    """Run each with the environment's Python; gives 1 if any failed."""
+    codes = [subprocess.run([PYTHON, *command], cwd=ROOT, check=False).returncode for command in commands]
+    return 1 if any(codes) else 0
+
+
+def compile_locks(folder: Path) -> None:
+    """Resolve pyproject.toml of a folder into the locks beside it."""
+    for command in LOCK_COMMANDS:
+        if subprocess.run([UV, *command], cwd=folder, env=uv_environment(), check=False).returncode:
+            raise RunError(
+                "The requirements could not be resolved: read uv's message above; it needs the package index."
+            )
+
+
+def make_environment(lock_name: str) -> None:
+    """Make .venv fit a lock; does nothing when it fits already."""
+    folder = os.open(ROOT, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # a second run waits rather than build into the same place
+        stamp = VENV / f".fits-{lock_name}"
+        wanted = fingerprint(lock_name)
+        if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+            return
+        step("Make .venv", make_venv)
+        step("Install uv", install_uv)
+        step(f"Install {lock_name}", lambda: install("--require-hashes", "-r", lock_name))
+        step("Install holdfast itself", lambda: install("--no-deps", "-e", "."))
+        stamp.write_text(wanted)
+    finally:
+        os.close(folder)
+
+
+def fingerprint(lock_name: str) -> str:
+    """All that the environment is made from; the place too, as scripts in it name their Python by its path."""
+    made_from = hashlib.sha256(str(VENV).encode())
+    for file in (lock_name, "pyproject.toml"):
+        made_from.update((ROOT / file).read_bytes())
+    return made_from.hexdigest()
+
+
+def make_venv() -> None:
+    """Make an empty environment, unless there is one that works here."""
+    place = VENV / ".place"
+    moved = place.exists() and place.read_text() != str(VENV)
+    if PYTHON.exists() and not moved:
+        question = f"import sys; sys.exit(sys.version_info < {OLDEST_PYTHON})"
+        if subprocess.run([PYTHON, "-c", question], check=False).returncode == 0:
+            return
+    # Without pip: that takes 20 s, and Debian leaves out what it needs.
+    venv.create(VENV, clear=True, symlinks=True, with_pip=False)
+    place.write_text(str(VENV))
+
+
+def install_uv() -> None:
+    """Install the locked uv, which installs the rest ten times faster than pip; without it pip does it all."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(locked_entry("uv"))
+        file.flush()
+        pip("--no-deps", "--require-hashes", "-r", file.name)
+
+
+def locked_entry(package: str) -> str:
+    """One package's lines of the lock: version and hashes."""
+    lines = (ROOT / DEV_LOCK).read_text().splitlines(keepends=True)
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"{package}=="))
+    end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ")), len(lines))
+    return "".join(lines[start:end])
+
+
+def install(*what: str) -> None:
+    """Install with uv, and if that fails (a mirror that only pip is told of, say) with pip."""
+    command = [str(UV), "pip", "install", "-q", "--python", str(PYTHON), *what]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=uv_environment(), capture_output=True, text=True, check=False)
+    except OSError:
+        pip(*what)
+        return
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["it does not say why"])[-1].strip()
+        say(f"uv failed ({why}); trying pip, which takes longer")
+        pip(*what)
+
+
+def uv_environment() -> dict[str, str]:
+    """Tell uv what pip is told about indexes; it does not read that itself."""
+    environment = {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", **os.environ}
+    told = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "cert": "SSL_CERT_FILE"}
+    shown = subprocess.run([*pip_command(), "config", "list"], capture_output=True, text=True, check=False).stdout
+    for line in shown.splitlines():
+        key, _, value = line.partition("=")
+        name = told.get(key.rpartition(".")[2])
+        if name and value:
+            environment.setdefault(name, ast.literal_eval(value))
+    return environment
+
+
+def pip(*what: str) -> None:
+    """Install with pip, without compiling: Python compiles what it imports, when it does."""
+    command = [*pip_command(), "install", "-q", "--no-compile", "--disable-pip-version-check", *what]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise RunError("The requirements could not be installed: read pip's message above; it needs the package index.")
+
+
+def pip_command() -> list[str]:
+    """Find a pip that can install into .venv: the system's, or Python's own bundled one."""
+    if subprocess.run([SYSTEM_PYTHON, "-c", "import pip"], capture_output=True, check=False).returncode == 0:
+        return [SYSTEM_PYTHON, "-m", "pip", "--python", str(PYTHON)]
+    if importlib.util.find_spec("ensurepip") is not None:
+        subprocess.run([PYTHON, "-m", "ensurepip"], capture_output=True, check=False)
+        return [str(PYTHON), "-m", "pip"]
+    raise RunError(
+        f"{SYSTEM_PYTHON} has no pip: install it (Debian and Ubuntu: apt install python3-pip), then run this again."
+    )
+
+
+def step(name: str, action: Callable[[], None]) -> None:
+    """Do one step and say how long it took."""
+    began = time.monotonic()
+    action()
+    say(f"{name} ({time.monotonic() - began:.1f} s)")
+
+
+def say(line: str) -> None:
+    """Write a line at once, also into a pipe."""
+    print(line, flush=True)  # noqa: T201 - this is a command for people
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

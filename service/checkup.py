@@ -1,0 +1,162 @@
+"""What `holdfast doctor` looks at: each finding says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from enum import StrEnum
+
+import asyncpg
+import msgspec
+import sqlalchemy as sa
+from redis.exceptions import RedisError
+
+from service.domain.errors import Unavailable
+from service.queue import Queue, open_queue
+from service.settings import Settings, SettingsError, read_settings
+from service.store import heartbeats, outbox, schema
+from service.store.engine import Database, Statement, Tx
+
+POSTGRES_VERSION_MIN = 150_000
+"""PostgreSQL 15, as `server_version_num` writes it."""
+
+SILENCE_SECONDS_MAX = 15.0
+"""Three missed signs of life."""
+
+LAG_SECONDS_MAX = 15.0
+"""Three missed sweeps."""
+
+REDIS_SECONDS_MAX = 2.0
+
+SERVER_VERSION = Statement(sa.text("SELECT current_setting('server_version_num')::int"))
+SYNCHRONOUS_COMMIT = Statement(sa.text("SELECT current_setting('synchronous_commit') || current_setting('fsync')"))
+
+
+class Verdict(StrEnum):
+    """How a finding is meant."""
+
+    GOOD = "ok"
+    WORRY = "warn"
+    BAD = "fail"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that was looked at; `remedy` is what to do about it."""
+
+    verdict: Verdict
+    what: str
+    remedy: str = ""
+
+
+def check_everything(environment: Mapping[str, str]) -> list[Finding]:
+    """Look at the configuration, PostgreSQL, Redis and the workers."""
+    try:
+        settings = read_settings(environment)
+    except SettingsError as error:
+        return [Finding(Verdict.BAD, "configuration", str(error))]
+    return [Finding(Verdict.GOOD, "configuration"), *_credentials(settings), *asyncio.run(_check_servers(settings))]
+
+
+def _credentials(settings: Settings) -> list[Finding]:
+    if settings.jwt_secret is None and settings.jwt_jwks_url is None:
+        return [Finding(Verdict.GOOD, "callers: API keys only (no HOLDFAST_JWT_SECRET, no HOLDFAST_JWT_JWKS_URL)")]
+    if settings.jwt_issuer is None or settings.jwt_audience is None:
+        return [
+            Finding(
+                Verdict.WORRY,
+                "callers: JWT without a check of issuer and audience",
+                "Set HOLDFAST_JWT_ISSUER and HOLDFAST_JWT_AUDIENCE, so that tokens made for others are refused.",
+            )
+        ]
+    return [Finding(Verdict.GOOD, "callers: API keys and JWT")]
+
+
+async def _check_servers(settings: Settings) -> list[Finding]:
+    return [*await _check_postgresql(settings), await _check_redis(settings)]
+
+
+async def _check_postgresql(settings: Settings) -> list[Finding]:
+    database = Database(settings.database_url, connections_max=1)
+    try:
+        await database.open()
+        async with database.connect() as tx:
+            return await _look_inside(tx)
+    except (Unavailable, asyncpg.PostgresError, ValueError) as error:
+        cause = error.__cause__ or error
+        return [
+            Finding(
+                Verdict.BAD,
+                f"PostgreSQL: {_words(cause)}",
+                "Start it, or correct DATABASE_URL (postgresql://user:password@host:5432/name).",
+            )
+        ]
+    finally:
+        await database.close()
+
+
+async def _look_inside(tx: Tx) -> list[Finding]:
+    version = await tx.value(SERVER_VERSION)
+    shown = f"PostgreSQL {version // 10_000}"
+    if version < POSTGRES_VERSION_MIN:
+        return [Finding(Verdict.BAD, shown, "Holdfast needs PostgreSQL 15 or newer.")]
+    findings = [Finding(Verdict.GOOD, shown)]
+    if await tx.value(SYNCHRONOUS_COMMIT) != "onon":
+        findings.append(
+            Finding(
+                Verdict.WORRY,
+                "PostgreSQL: synchronous_commit or fsync is off",
+                "Switch both on, or a power cut loses what was acknowledged.",
+            )
+        )
+    if not await schema.is_current(tx):
+        return [*findings, Finding(Verdict.BAD, "schema: not current", "Run: holdfast migrate")]
+    findings.append(Finding(Verdict.GOOD, "schema: current"))
+    backlog = await outbox.backlog(tx)
+    if backlog.oldest_seconds > LAG_SECONDS_MAX:
+        findings.append(
+            Finding(
+                Verdict.BAD,
+                f"outbox: {backlog.waiting} events wait, the oldest for {backlog.oldest_seconds:.0f} s",
+                "Start a worker of the queue 'events', or read its log: holdfast worker events",
+            )
+        )
+    else:
+        findings.append(Finding(Verdict.GOOD, f"outbox: {backlog.waiting} events wait"))
+    silence = await heartbeats.silence_seconds(tx)
+    findings += [_worker(queue, silence.get(queue)) for queue in Queue]
+    return findings
+
+
+def _worker(queue: Queue, silent_seconds: float | None) -> Finding:
+    if silent_seconds is None:
+        return Finding(Verdict.WORRY, f"worker {queue}: none is running", f"Start one: holdfast worker {queue}")
+    if silent_seconds > SILENCE_SECONDS_MAX:
+        return Finding(
+            Verdict.WORRY, f"worker {queue}: silent for {silent_seconds:.0f} s", f"Start one: holdfast worker {queue}"
+        )
+    return Finding(Verdict.GOOD, f"worker {queue}: heard {silent_seconds:.0f} s ago")
+
+
+async def _check_redis(settings: Settings) -> Finding:
+    redis = open_queue(settings.redis_url, timeout_seconds=REDIS_SECONDS_MAX)
+    try:
+        policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy")
+    except (RedisError, OSError) as error:
+        return Finding(
+            Verdict.BAD,
+            f"Redis: {_words(error)}",
+            "Start it, or correct REDIS_URL (redis://host:6379/0). Until then events are relayed by sweeps alone.",
+        )
+    finally:
+        await redis.aclose(close_connection_pool=True)
+    if policy != "noeviction":
+        return Finding(
+            Verdict.WORRY,
+            f"Redis: maxmemory-policy is {policy}",
+            "Set it to noeviction: an evicted job costs seconds until a sweep finds its work again.",
+        )
+    return Finding(Verdict.GOOD, "Redis")
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,190 @@
+"""The `holdfast` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+import click
+
+from service import __version__
+from service.checkup import Verdict, check_everything
+from service.commands.api_keys import KeyWish, create_api_key, revoke_api_key
+from service.domain.api_key import DEFAULT_SCOPES, ApiKey
+from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
+from service.domain.errors import DomainError
+from service.queue import Queue
+from service.running import with_noted_endpoints
+from service.settings import Settings, SettingsError, read_settings
+from service.store import api_keys
+from service.store import migrate as migrations
+from service.store.engine import Database, Tx
+from service.up import up as run_up
+
+T = TypeVar("T")
+
+MARKS = {Verdict.GOOD: ("ok  ", "green"), Verdict.WORRY: ("warn", "yellow"), Verdict.BAD: ("FAIL", "red")}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="holdfast")
+def main() -> None:
+    """Holdfast: the place where AI agents keep their conversations.
+
+    Configured by the environment (DATABASE_URL, REDIS_URL, PORT, HOST, HOLDFAST_…); docs/operations.md lists it all.
+    """
+
+
+@main.command()
+def up() -> None:
+    """Start all of it: servers where no URL is given, migrations, API and workers. Ctrl-C stops it."""
+    sys.exit(run_up(os.environ, click.echo))
+
+
+@main.command()
+def serve() -> None:
+    """Serve the HTTP API on HOST:PORT (127.0.0.1:8000)."""
+    _become("service")
+
+
+@main.command()
+@click.argument("queue", type=click.Choice([queue.value for queue in Queue]))
+def worker(queue: str) -> None:
+    """Work on QUEUE until stopped. Start as many as you like, of each."""
+    _become("workers", queue)
+
+
+def _become(module: str, *arguments: str) -> None:
+    """Turn this process into `python -m module`: the command stays light, and signals reach it directly."""
+    os.environ.update(with_noted_endpoints(os.environ))
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own module
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the schema of this version. Safe to run again, and from several machines at once."""
+    migrations.upgrade(_settings().database_url)
+    click.echo("The database schema is current.")
+
+
+@main.command()
+def doctor() -> None:
+    """Check configuration, PostgreSQL, Redis and workers, and say how to mend what is wrong."""
+    findings = check_everything(with_noted_endpoints(os.environ))
+    for finding in findings:
+        mark, colour = MARKS[finding.verdict]
+        click.echo(f"{click.style(mark, fg=colour)}  {finding.what}")
+        if finding.remedy:
+            click.echo(f"      {finding.remedy}")
+    sys.exit(any(finding.verdict is Verdict.BAD for finding in findings))
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+def _lifetime(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    if value is None:
+        return None
+    number, unit = value[:-1], value[-1:]
+    units = {"d": "days", "h": "hours", "m": "minutes"}
+    if not number.isdecimal() or int(number) == 0 or len(number) > 5 or unit not in units:  # noqa: PLR2004 - 5 digits
+        raise click.BadParameter("Use a number with d, h or m, such as 90d.")
+    return timedelta(**{units[unit]: int(number)})
+
+
+def _scopes(_: click.Context, __: click.Parameter, value: str) -> list[Scope]:
+    try:
+        return [Scope(name.strip()) for name in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"Known scopes are: {', '.join(Scope)}.") from None
+
+
+def _text(characters_max: int) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+        if value is not None and not 0 < len(value) <= characters_max:
+            raise click.BadParameter(f"Use 1 to {characters_max} characters.")
+        return value
+
+    return check
+
+
+@keys.command()
+@click.option("--tenant", required=True, callback=_text(TENANT_CHARACTERS_MAX), help="Whose sessions it opens.")
+@click.option(
+    "--name", required=True, callback=_text(SUBJECT_CHARACTERS_MAX), help="Who holds it, for lists and events."
+)
+@click.option(
+    "--user", callback=_text(SUBJECT_CHARACTERS_MAX), help="Act as this user, and see that user's sessions only."
+)
+@click.option(
+    "--scopes", default=",".join(DEFAULT_SCOPES), show_default=True, callback=_scopes, help=f"Of: {', '.join(Scope)}."
+)
+@click.option("--expires-in", callback=_lifetime, help="Such as 90d, 12h or 30m. Default: never.")
+def create(tenant: str, name: str, user: str | None, scopes: list[Scope], expires_in: timedelta | None) -> None:
+    """Make a key and print its secret, this once."""
+    wish = KeyWish(tenant_id=tenant, name=name, user_id=user, scopes=scopes, lifetime=expires_in)
+    key, secret = _in_transaction(lambda tx: create_api_key(tx, wish))
+    click.echo(secret)
+    click.echo(f"Key {key.id} of tenant {tenant}. The secret is not shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys, never their secrets."""
+    rows = [
+        (str(key.id), tenant, key.name, key.user_id or "-", ",".join(key.scopes), f"…{key.hint}", _state(key))
+        for tenant, key in _in_transaction(api_keys.all_keys)
+    ]
+    header = ("ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "STATE")
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at is None:
+        return "live"
+    return f"{'expired' if key.expires_at <= datetime.now(UTC) else 'live until'} {key.expires_at:%Y-%m-%d}"
+
+
+@keys.command()
+@click.argument("key_id", type=click.UUID)
+def revoke(key_id: UUID) -> None:
+    """Make the key KEY_ID useless, within one second everywhere."""
+    _in_transaction(lambda tx: revoke_api_key(tx, key_id, tenant_id=None))
+    click.echo(f"Key {key_id} is revoked.")
+
+
+def _in_transaction(effect: Callable[[Tx], Awaitable[T]]) -> T:
+    """Run `effect` on the configured database, and turn every refusal into one sentence."""
+    settings = _settings()
+
+    async def run() -> T:
+        database = Database(settings.database_url, connections_max=1)
+        await database.open()
+        try:
+            async with database.begin() as tx:
+                return await effect(tx)
+        finally:
+            await database.close()
+
+    try:
+        return asyncio.run(run())
+    except DomainError as error:
+        raise click.ClickException(error.detail) from None
+
+
+def _settings() -> Settings:
+    try:
+        return read_settings(with_noted_endpoints(os.environ))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None

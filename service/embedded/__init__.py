@@ -1,0 +1,1 @@
+"""Real PostgreSQL and Valkey servers as child processes, for laptops and tests."""
