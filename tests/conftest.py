@@ -1,0 +1,196 @@
+"""Real servers for all tests: one PostgreSQL and one Valkey, a migrated template, and an app in the test's own loop.
+
+Tests share a database and keep apart by tenant; what looks at all tenants (relay, sweeps) asks for a database of its
+own with `own_database_url`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+
+from service.app import create_app
+from service.commands.api_keys import KeyWish, create_api_key
+from service.domain.caller import Caller, CallerKind, Scope
+from service.embedded.servers import EmbeddedServers
+from service.handlers.edge import Edge
+from service.settings import Settings
+from service.store import migrate
+from service.store.engine import Database, Tx
+
+TEMPLATE = "holdfast_template"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[EmbeddedServers]:
+    """PostgreSQL and Valkey, without durability: tests of durability start their own."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-tests-"))
+    running = EmbeddedServers(folder, durable=False, database=TEMPLATE, say=lambda _: None)
+    try:
+        with running:
+            migrate.upgrade(running.endpoints.database_url or "")
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: EmbeddedServers) -> str:
+    return servers.endpoints.redis_url or ""
+
+
+@pytest.fixture(scope="session")
+def new_database_url(servers: EmbeddedServers) -> Callable[[], Any]:
+    """Makes a freshly migrated, empty database and gives its URL."""
+    template_url = servers.endpoints.database_url or ""
+
+    async def make() -> str:
+        name = f"test_{uuid4().hex}"
+        connection = await asyncpg.connect(template_url.replace(f"/{TEMPLATE}", "/postgres"))
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
+        finally:
+            await connection.close()
+        return template_url.replace(f"/{TEMPLATE}", f"/{name}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+async def database_url(new_database_url: Callable[[], Any]) -> str:
+    """The database that tests share."""
+    return cast("str", await new_database_url())
+
+
+@pytest.fixture
+async def own_database_url(new_database_url: Callable[[], Any]) -> str:
+    """A database that nobody else uses."""
+    return cast("str", await new_database_url())
+
+
+@pytest.fixture(scope="session")
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = Database(database_url, connections_max=20)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def own_database(own_database_url: str) -> AsyncIterator[Database]:
+    opened = Database(own_database_url, connections_max=20)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def tx(database: Database) -> AsyncIterator[Tx]:
+    """A transaction that is rolled back at the end of the test."""
+
+    with suppress(Undo):
+        async with database.begin() as opened:
+            yield opened
+            raise Undo
+
+
+class Undo(Exception):
+    """Rolls a test's transaction back."""
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant of this test alone."""
+    return f"tenant-{uuid4().hex}"
+
+
+@pytest.fixture
+def caller(tenant: str) -> Caller:
+    """A service with every scope."""
+    return Caller(tenant_id=tenant, subject="service", kind=CallerKind.SERVICE, scopes=frozenset({Scope.ADMIN}))
+
+
+JWT_SECRET = "tests-only-secret-of-more-than-32-bytes"
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, redis_url: str) -> Settings:
+    return Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        jwt_secret=JWT_SECRET,
+        jwt_issuer="https://issuer.test",
+        jwt_audience="holdfast",
+    )
+
+
+@asynccontextmanager
+async def running_app(settings: Settings) -> AsyncIterator[Edge]:
+    """An app with its lifespan, in the test's own loop."""
+    edge = create_app(settings)
+    started, stop = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        """A task of its own, because a lifespan must end in the task in which it began; fixtures do not."""
+        async with cast("Any", edge.app).lifespan():
+            started.set()
+            await stop.wait()
+
+    living = asyncio.create_task(live())
+    starting = asyncio.create_task(started.wait())
+    await asyncio.wait([living, starting], return_when=asyncio.FIRST_COMPLETED)
+    if living.done():
+        await living
+    yield edge
+    stop.set()
+    await living
+
+
+@pytest.fixture(scope="session")
+async def app(settings: Settings) -> AsyncIterator[Edge]:
+    async with running_app(settings) as edge:
+        yield edge
+
+
+def client_of(edge: Edge, secret: str | None = None) -> httpx2.AsyncClient:
+    """A client of the app itself; with `secret` it sends that credential."""
+    headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
+    transport = httpx2.ASGITransport(app=cast("Any", edge), raise_app_exceptions=True)
+    return httpx2.AsyncClient(transport=transport, base_url="http://holdfast.test", headers=headers)
+
+
+@pytest.fixture(scope="session")
+def make_key(database: Database) -> Callable[..., Any]:
+    """Makes an API key: `await make_key(tenant, "sessions:read", user="u1")` gives its secret."""
+
+    async def make(tenant: str, *scopes: str, user: str | None = None, name: str = "service") -> str:
+        wish = KeyWish(
+            tenant_id=tenant,
+            name=name,
+            user_id=user,
+            scopes=[Scope(scope) for scope in scopes or ("admin",)],
+            lifetime=None,
+        )
+        async with database.begin() as tx:
+            _, secret = await create_api_key(tx, wish)
+        return secret
+
+    return make
+
+
+@pytest.fixture
+async def api(app: Edge, tenant: str, make_key: Callable[..., Any]) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client with an admin key of this test's tenant; paths start with /api/v1."""
+    async with client_of(app, await make_key(tenant)) as client:
+        client.base_url = httpx2.URL("http://holdfast.test/api/v1")
+        yield client
