@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint types check lock lock-check clean
+.PHONY: help up test bench lint types check lock lock-check clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -12,6 +12,9 @@ up: ## Start everything on this machine, until Ctrl-C
 
 test: ## Run all tests; some of them: make test ARGS="-k append"
 	@$(PYTHON) run.py test $(ARGS)
+
+bench: ## Measure beside bare endpoints; one operation: make bench ARGS="--only append"
+	@$(PYTHON) run.py bench $(ARGS)
 
 lint: ## Check style and layout
 	@$(PYTHON) run.py lint

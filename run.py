@@ -34,22 +34,10 @@ SYSTEM_PYTHON = getattr(sys, "_base_executable", None) or sys.executable
 LOCK = "requirements.lock"  # what runs
 DEV_LOCK = "requirements-dev.lock"  # the same, with what tests and checks
 COMPILE = ("pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes", "--no-header", "-q")
+EXTRAS = tuple(word for extra in ("embedded", "test", "dev") for word in ("--extra", extra))
 LOCK_COMMANDS = (
     (*COMPILE, "-o", LOCK, "pyproject.toml", "--extra", "embedded"),
-    (
-        *COMPILE,
-        "-c",
-        LOCK,
-        "-o",
-        DEV_LOCK,
-        "pyproject.toml",
-        "--extra",
-        "embedded",
-        "--extra",
-        "test",
-        "--extra",
-        "dev",
-    ),
+    (*COMPILE, "-c", LOCK, "-o", DEV_LOCK, "pyproject.toml", *EXTRAS),
 )
 LINT = (("-m", "ruff", "check", "."), ("-m", "ruff", "format", "--check", "."))
 TYPES = (("-m", "mypy", "service", "workers"),)
@@ -93,6 +81,12 @@ def test(rest: list[str]) -> int:
     """Run all tests, or those that pytest's arguments choose."""
     make_environment(DEV_LOCK)
     return become(PYTHON, ["-m", "pytest", *rest])
+
+
+def bench(rest: list[str]) -> int:
+    """Measure beside bare endpoints; options are the benchmark's own: `run.py bench --only append`."""
+    make_environment(DEV_LOCK)
+    return become(PYTHON, ["-m", "bench", *rest])
 
 
 def lint(_rest: list[str]) -> int:
@@ -155,7 +149,7 @@ def help_(_rest: list[str]) -> int:
     return 0
 
 
-NAMED = (help_, up, test, lint, types, check, lock, lock_check, clean)
+NAMED = (help_, up, test, bench, lint, types, check, lock, lock_check, clean)
 COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
 
 
@@ -260,6 +254,9 @@ def uv_environment() -> dict[str, str]:
         name = told.get(key.rpartition(".")[2])
         if name and value:
             environment.setdefault(name, ast.literal_eval(value))
+    if "UV_INDEX" in environment:
+        # As pip does: the best version of all indexes. uv alone would stop at the first one that knows the name.
+        environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return environment
 
 
