@@ -12,7 +12,7 @@ from service.domain.event import Cause, EventType, NewEvent
 from service.domain.message import Message, MessageDraft
 from service.domain.session import refusal_of_append, refuse_change
 from service.ids import new_id
-from service.store import idempotency, sessions
+from service.store import appends, idempotency, sessions
 from service.store import messages as store
 from service.store.engine import Tx
 
@@ -29,9 +29,9 @@ async def append_messages(
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
         InvalidReference: a `parent_id` is no message of this session.
     """
-    new = [store.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
+    new = [appends.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
     for _ in range(APPEND_ATTEMPTS_MAX):
-        appended = await store.append(tx, caller, session_id, new, cause)
+        appended = await appends.append(tx, caller, session_id, new, cause)
         if appended is not None:
             return appended
         session = await sessions.get(tx, caller, session_id)
@@ -40,7 +40,7 @@ async def append_messages(
         refusal = refusal_of_append(session, len(new))
         if refusal is not None:
             raise refusal
-        place = await store.missing_parent(tx, session_id, new)
+        place = await appends.missing_parent(tx, session_id, new)
         if place is not None:
             raise InvalidReference(
                 f"The parent_id {new[place].draft.parent_id} is not a message of this session.", index=place

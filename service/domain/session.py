@@ -209,7 +209,7 @@ def refuse_other_version(session: Session, versions: frozenset[int] | None) -> N
 def refusal_of_append(session: Session, count: int) -> DomainError | None:
     """Why `count` messages cannot be appended now; None when they can.
 
-    The guard in `store.messages.APPEND` decides the same in SQL; a property test holds the two together.
+    The guard in `store.appends.TARGET` decides the same in SQL; a property test holds the two together.
     """
     if session.end_reason is EndReason.EXPIRED:
         return SessionExpired(current_status=session.status, ended_at=session.ended_at)

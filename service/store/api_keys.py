@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from service.domain.api_key import ApiKey
 from service.domain.caller import Caller, CallerKind, Scope
-from service.store.engine import Row, Statement, Tx
+from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
 
 COLUMNS = "id, name, user_id, scopes, hint, created_at, expires_at, revoked_at"
 
@@ -107,7 +107,7 @@ def _key(row: Row) -> ApiKey:
         user_id=row["user_id"],
         scopes=[Scope(scope) for scope in row["scopes"]],
         hint=row["hint"],
-        created_at=row["created_at"],
-        expires_at=row["expires_at"],
-        revoked_at=row["revoked_at"],
+        created_at=written_out(row["created_at"]),
+        expires_at=written_out_if_any(row["expires_at"]),
+        revoked_at=written_out_if_any(row["revoked_at"]),
     )

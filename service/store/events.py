@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql as pg
 
 from service.domain.caller import Caller
 from service.domain.event import Actor, ActorKind, Cause, Event, EventType, NewEvent
-from service.store.engine import Row, Statement, Tx
+from service.store.engine import Row, Statement, Tx, written_out
 
 RECORD = """
     told AS (
@@ -93,7 +93,7 @@ def _event(row: Row) -> Event:
         type=EventType(row["type"]),
         session_id=row["session_id"],
         seq=row["seq"],
-        occurred_at=row["occurred_at"],
+        occurred_at=written_out(row["occurred_at"]),
         actor=Actor(kind=ActorKind(row["actor_kind"]), subject=row["actor_subject"]),
         request_id=row["request_id"],
         data=msgspec.Raw(row["data"]),

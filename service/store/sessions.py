@@ -13,7 +13,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.domain.caller import Caller
 from service.domain.event import Cause, NewEvent
 from service.domain.session import EndReason, Session, SessionConfig, Status
-from service.store.engine import Row, Statement, Tx
+from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
 from service.store.events import RECORD, cause_parameters, record_parameters
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
@@ -153,6 +153,7 @@ ERASE = [
     for table in ("messages", "events", "outbox", "idempotency_keys")
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
+STATUSES = {status.value: status for status in Status}
 CONFIG = msgspec.json.Decoder(SessionConfig)
 
 
@@ -272,7 +273,7 @@ def session_of(row: Row) -> Session:
         row["id"],
         row["user_id"],
         row["agent_id"],
-        Status(row["status"]),
+        STATUSES[row["status"]],
         row["title"],
         row["external_id"],
         CONFIG.decode(row["config"]),
@@ -282,10 +283,10 @@ def session_of(row: Row) -> Session:
         row["attachment_count"],
         row["pending_tool_call_count"],
         row["version"],
-        row["created_at"],
-        row["updated_at"],
-        row["last_message_at"],
-        row["expires_at"],
-        row["ended_at"],
+        written_out(row["created_at"]),
+        written_out(row["updated_at"]),
+        written_out_if_any(row["last_message_at"]),
+        written_out(row["expires_at"]),
+        written_out_if_any(row["ended_at"]),
         None if end_reason is None else EndReason(end_reason),
     )
