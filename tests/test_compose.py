@@ -1,0 +1,131 @@
+"""The deployment files: valid, and in step with the Procfile, the settings and the checkout."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import VARIABLES, read_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+PROCESSES = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
+OURS = {name: service for name, service in SERVICES.items() if service.get("build")}
+
+
+def filled_in(value: str) -> str:
+    """A value as compose makes it when nothing is set outside."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def test_compose_would_take_the_file() -> None:
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_it_runs_the_processes_of_the_procfile() -> None:
+    (entrypoint,) = re.findall(r'^ENTRYPOINT \["(\w+)"\]$', DOCKERFILE, re.MULTILINE)
+
+    assert {name: [entrypoint, *service["command"]] for name, service in OURS.items()} == {
+        name: shlex.split(command) for name, command in PROCESSES.items()
+    }
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_its_environment_is_a_configuration_that_works(name: str) -> None:
+    environment = {variable: filled_in(value) for variable, value in OURS[name]["environment"].items()}
+
+    assert set(environment) <= set(VARIABLES.values())
+    assert read_settings(environment).database_url.startswith("postgresql://")
+
+
+def test_what_it_refers_to_is_there() -> None:
+    networks, volumes = set(COMPOSE["networks"]), set(COMPOSE["volumes"])
+    for name, service in SERVICES.items():
+        assert set(service["networks"]) <= networks, name
+        assert set(service.get("depends_on", ())) <= set(SERVICES), name
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            assert (ROOT / source).is_file() if source.startswith(".") else source in volumes, volume
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+    assert volumes <= used
+
+
+def test_what_is_waited_for_can_come() -> None:
+    for name, service in SERVICES.items():
+        for other, wish in service.get("depends_on", {}).items():
+            awaited = SERVICES[other]
+            if wish["condition"] == "service_completed_successfully":
+                assert awaited["restart"] == "no", f"{name} waits for the end of {other}"
+            else:
+                checks = awaited.get("healthcheck") or "HEALTHCHECK" in DOCKERFILE
+                assert wish["condition"] == "service_healthy", name
+                assert checks, f"{name} waits for the health of {other}"
+                assert not (awaited.get("healthcheck") or {}).get("disable"), other
+
+
+def test_only_what_listens_is_asked_for_its_health() -> None:
+    listening = {name for name, service in OURS.items() if not service.get("healthcheck", {}).get("disable")}
+
+    assert listening == {"web"}
+
+
+def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
+
+
+def test_addresses_inside_name_services_that_exist() -> None:
+    caddyfile = (ROOT / "deploy" / "Caddyfile").read_text()
+    ((upstream, port),) = re.findall(r"dynamic a (\w+) (\d+)", caddyfile)
+    environment = OURS["web"]["environment"]
+    hosts = re.findall(r"//(?:[^@/]*@)?(\w+):\d+", filled_in(" ".join(map(str, environment.values()))))
+
+    assert hosts == ["postgres", "valkey"]
+    assert set(hosts) <= set(SERVICES)
+    assert (upstream, port) == ("web", environment["PORT"])
+    assert environment["HOST"] == "0.0.0.0"
+
+
+def test_the_image_is_built_from_files_that_it_is_given() -> None:
+    given = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+
+    assert copied == given
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_the_image_runs_without_rights() -> None:
+    users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
+
+    assert users == ["holdfast"]
+    assert DOCKERFILE.index("USER holdfast") > DOCKERFILE.index("COPY --from=build")
+
+
+def test_the_ci_runs_the_command_of_the_readme() -> None:
+    script = ROOT / ".ci" / "run"
+    steps = re.findall(r"^step \w+ (.+)$", script.read_text(), re.MULTILINE)
+
+    assert script.stat().st_mode & 0o111 == 0o111
+    assert steps[0] == "make test"
+    assert "make test " in (ROOT / "README.md").read_text()
+    assert steps[1:] == ["make lint", "make types", "make lock-check"]
