@@ -33,12 +33,18 @@ class Metrics:
         self.outbox_oldest_seconds = Gauge(
             "holdfast_outbox_lag_seconds", "Age of the oldest event that waits to be relayed.", registry=self.registry
         )
-        self.relayed = Gauge(
-            "holdfast_relayed_total", "Events relayed since the database was made.", registry=self.registry
+        self.relayed = Counter(
+            "holdfast_relayed", "Events relayed since the database was made.", registry=self.registry
         )
+        self._relayed_total = 0
         self.worker_silence_seconds = Gauge(
             "holdfast_worker_silence_seconds",
             "Time since a worker of this queue was last heard.",
             ("queue",),
             registry=self.registry,
         )
+
+    def set_relayed_total(self, total: int) -> None:
+        """Bring the counter to what PostgreSQL has counted; it never goes back, as Prometheus wants it."""
+        self.relayed.inc(max(0, total - self._relayed_total))
+        self._relayed_total = max(total, self._relayed_total)

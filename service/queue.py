@@ -31,6 +31,9 @@ RING_SECONDS_MAX = 0.1
 SILENCE_SECONDS_AFTER_FAILURE = 1.0
 """How long a failing Redis is left alone, so that its trouble costs one log line and one attempt a second."""
 
+RINGS_WAITING_MAX = 100
+"""Where so many rings wait unanswered, nobody is at work, and one more would only fill Redis (258 bytes each)."""
+
 RELAY_EVENTS = "relay_events"
 """The one job that the service knows by name."""
 
@@ -130,6 +133,8 @@ class Doorbell:
     async def _ring(self) -> bool:
         try:
             async with asyncio.timeout(RING_SECONDS_MAX):
+                if await self._redis.zcard(Queue.EVENTS.key) >= RINGS_WAITING_MAX:
+                    return True
                 # A fresh id each time: arq drops a job whose id is still running, and with it the ring.
                 await self._redis.enqueue_job(RELAY_EVENTS, _job_id=uuid4().hex)
         except (RedisError, OSError, TimeoutError) as error:

@@ -25,12 +25,15 @@ VARIABLES = {
     "jwt_jwks_url": "HOLDFAST_JWT_JWKS_URL",
     "jwt_issuer": "HOLDFAST_JWT_ISSUER",
     "jwt_audience": "HOLDFAST_JWT_AUDIENCE",
-    "forwarded_allow_ips": "HOLDFAST_FORWARDED_ALLOW_IPS",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
 
 JWT_SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
+
+
+SERVICE_LINKS = ("HOLDFAST_PORT", "HOLDFAST_SERVICE_")
+"""What Kubernetes adds to every container beside a Service that is called `holdfast`: nothing that anybody has set."""
 
 
 class SettingsError(Exception):
@@ -60,7 +63,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks_url: str | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
-    forwarded_allow_ips: str = "127.0.0.1"
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -77,7 +79,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             raise SettingsError(
                 f"{VARIABLES[field]} is not set. Set it, or use 'holdfast up', which starts the servers itself."
             )
-    unknown = sorted(name for name in environment if name.startswith("HOLDFAST_") and name not in VARIABLES.values())
+    unknown = sorted(
+        name
+        for name in environment
+        if name.startswith("HOLDFAST_") and name not in VARIABLES.values() and not name.startswith(SERVICE_LINKS)
+    )
     if unknown:
         raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}.")
     try:

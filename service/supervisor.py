@@ -21,7 +21,7 @@ from service.embedded import launch
 FIRST_DELAY_SECONDS = 0.2  # at once for a person, and long enough that a broken program does not spin
 LONGEST_DELAY_SECONDS = 5.0
 SETTLED_SECONDS = 30.0  # who lived this long had come up: its next failure starts afresh
-CRASH_LOOP_EXITS = 5  # this many within SETTLED_SECONDS are no accident; with the delays it takes 3 s at least
+CRASH_LOOP_EXITS = 5  # this many in a row, none settled, are no accident; with the delays it takes 3 s at least
 GRACE_SECONDS = 20.0  # a request or a job in progress may end within it
 LAST_OUTPUT_SECONDS = 1.0  # a pipe ends with its writers, all of them killed by then
 LONGEST_LINE_BYTES = 1_048_576  # a longer line is left out rather than kept in memory
@@ -192,7 +192,7 @@ class _Supervisor:
     async def _keep(self, member: _Member) -> None:
         """Start the member again whenever it ends, until all are to stop."""
         loop = asyncio.get_running_loop()
-        failures: list[float] = []
+        failures = 0
         delay_seconds = FIRST_DELAY_SECONDS
         while True:
             began = loop.time()
@@ -200,11 +200,11 @@ class _Supervisor:
             if self._stopping.is_set():
                 return
             if loop.time() - began >= SETTLED_SECONDS:
-                delay_seconds = FIRST_DELAY_SECONDS
+                delay_seconds, failures = FIRST_DELAY_SECONDS, 0
             # SIGKILL comes from outside (a person, a test, a machine short of memory): no failure to come up.
             if code != -signal.SIGKILL:
-                failures = [*(at for at in failures if loop.time() - at < SETTLED_SECONDS), loop.time()]
-            if len(failures) >= CRASH_LOOP_EXITS:
+                failures += 1
+            if failures >= CRASH_LOOP_EXITS:
                 self._give_up(member, code)
                 return
             self._say(f"{member.name} {_how_it_ended(code)}; it starts again in {delay_seconds:.1f} s")
@@ -218,7 +218,7 @@ class _Supervisor:
     def _give_up(self, member: _Member, code: int) -> None:
         quoted = "\n".join(f"    {line}" for line in member.last_lines) or "    (nothing)"
         self._say(
-            f"{member.name} {_how_it_ended(code)}, for the {CRASH_LOOP_EXITS}th time within {SETTLED_SECONDS:.0f} s: "
+            f"{member.name} {_how_it_ended(code)}, for the {CRASH_LOOP_EXITS}th time in a row: "
             f"all is stopped. Mend what its last lines tell, then start again:\n{quoted}"
         )
         self._exit_code = 1

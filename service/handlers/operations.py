@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from service.domain.errors import Unavailable
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
+from service.handlers.openapi import ALSO
 from service.handlers.parts import Parts, parts_of
 from service.store import heartbeats, outbox, schema
 
@@ -53,7 +54,12 @@ async def live() -> Response[Liveness]:
     return respond(Liveness())
 
 
-@get("/health/ready", operation_id="isReady", tags=["operations"])
+@get(
+    "/health/ready",
+    opt={ALSO: {503: "PostgreSQL is away, or its schema is not current."}},
+    operation_id="isReady",
+    tags=["operations"],
+)
 async def ready(request: HoldfastRequest) -> Response[Readiness]:
     """Say whether requests can be served: 503 while PostgreSQL is away or its schema is not current."""
     parts = parts_of(request)
@@ -89,7 +95,7 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
         counted.postgresql_up.set(1)
         counted.outbox_waiting.set(backlog.waiting)
         counted.outbox_oldest_seconds.set(backlog.oldest_seconds)
-        counted.relayed.set(backlog.relayed_total)
+        counted.set_relayed_total(backlog.relayed_total)
         counted.worker_silence_seconds.clear()
         for queue, seconds in silence.items():
             counted.worker_silence_seconds.labels(queue).set(seconds)
