@@ -28,6 +28,7 @@ from service.domain.session import (
     renews_time,
 )
 from service.ids import new_id
+from service.store import idempotency
 from service.store import sessions as store
 from service.store.engine import Tx
 
@@ -88,7 +89,9 @@ async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -
         if standing is not None or not opening.return_existing:
             break
     raise AlreadyExists(
-        "A session with this external_id exists already; send if_exists=return to get it.",
+        "A session that you may not see carries this external_id; choose another one."
+        if opening.return_existing
+        else "A session with this external_id exists already; send if_exists=return to get it.",
         external_id=opening.external_id,
     )
 
@@ -153,8 +156,8 @@ def _patched(session: Session, change: Change) -> Session:
 
 
 def _same(name: str, before: Any, after: Any) -> bool:
-    if name == "metadata":
-        return bool(msgspec.json.decode(before) == msgspec.json.decode(after))
+    if name == "metadata":  # compared as text: to Python, true equals 1
+        return msgspec.json.encode(msgspec.json.decode(before)) == msgspec.json.encode(msgspec.json.decode(after))
     return bool(before == after)
 
 
@@ -206,15 +209,17 @@ async def _save_move(tx: Tx, caller: Caller, moved: Session, move: Move, moment:
     )
 
 
-async def purge_session(tx: Tx, caller: Caller, session_id: UUID) -> None:
+async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: frozenset[int] | None = None) -> None:
     """Erase a session and everything that tells of it: messages, events, kept answers.
 
     Raises:
         InsufficientScope: only `admin` may erase.
-        SessionNotFound.
+        SessionNotFound, VersionMismatch.
     """
     caller.require(Scope.ADMIN)
-    await _locked(tx, caller, session_id)
+    locked = await _locked(tx, caller, session_id)
+    refuse_other_version(locked.session, versions)
+    await idempotency.erase_session(tx, session_id)
     await store.erase(tx, caller.tenant_id, session_id)
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar import Request, Response
 
 from service.domain.caller import Caller
-from service.domain.errors import Fault, IdempotencyKeyReused, InvalidRequest, MessageNotFound
+from service.domain.errors import Fault, IdempotencyKeyReused, InvalidRequest, MessageNotFound, SessionNotFound
 from service.domain.event import Cause
 from service.handlers.authentication import caller_of
 from service.handlers.encoding import JSON, encode
@@ -91,7 +91,7 @@ async def _once(
     Raises:
         IdempotencyKeyReused: the key came with another body before.
         RequestInProgress: the first request with this key is still running.
-        MessageNotFound: the message that the kept answer showed has been deleted.
+        MessageNotFound, SessionNotFound: what the kept answer showed has been deleted.
     """
     key_id = _digest(
         caller.tenant_id, caller.kind.value, caller.subject, request.method, request.scope["path"],
@@ -107,8 +107,10 @@ async def _once(
         return answer, False
     if kept.fingerprint != fingerprint:
         raise IdempotencyKeyReused
-    if kept.body is None:
+    if kept.body is None and kept.is_about_messages:
         raise MessageNotFound("The message that this Idempotency-Key once appended has been deleted.")
+    if kept.body is None:
+        raise SessionNotFound("The session that this Idempotency-Key once opened or changed has been erased.")
     return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key)), True
 
 

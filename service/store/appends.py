@@ -61,8 +61,8 @@ APPEND_ONE = Statement(
             (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
         SELECT tenant_id, id, event_seq + 1, :event_id, 'message.created', updated_at,
                :actor_kind, :actor_subject, :request_id,
-               json_build_object(
-                   'message_id', CAST(:message_id AS uuid), 'message_seq', message_seq + 1, 'role', CAST(:role AS text))
+               CAST('{{"message_id":"' || CAST(:message_id AS uuid) || '","message_seq":' || message_seq + 1
+                    || ',"role":"' || CAST(:role AS text) || '"}}' AS json)
         FROM target
     ),
     queued AS (
@@ -98,8 +98,8 @@ APPEND_MANY = Statement(
             (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
         SELECT target.tenant_id, target.id, target.event_seq + draft.n, draft.event_id, 'message.created',
                target.updated_at, :actor_kind, :actor_subject, :request_id,
-               json_build_object(
-                   'message_id', draft.id, 'message_seq', target.message_seq + draft.n, 'role', draft.role)
+               CAST('{{"message_id":"' || draft.id || '","message_seq":' || target.message_seq + draft.n
+                    || ',"role":"' || draft.role || '"}}' AS json)
         FROM target, draft
     ),
     queued AS (

@@ -36,15 +36,23 @@ KEEP = Statement(
 )
 
 STANDING = Statement(
-    sa.text("SELECT fingerprint, status, headers, body FROM idempotency_keys WHERE id = :id").bindparams(
-        sa.bindparam("id", type_=sa.LargeBinary)
-    )
+    sa.text("""
+    SELECT fingerprint, status, headers, body, message_ids IS NOT NULL AS is_about_messages
+    FROM idempotency_keys WHERE id = :id
+    """).bindparams(sa.bindparam("id", type_=sa.LargeBinary))
 )
 
 ERASE_MESSAGE = Statement(
     sa.text("""
     UPDATE idempotency_keys SET body = NULL
     WHERE session_id = :session_id AND message_ids @> ARRAY[CAST(:message_id AS uuid)]
+    """).bindparams(sa.bindparam("session_id", type_=Id))
+)
+
+ERASE_SESSION = Statement(
+    sa.text("""
+    UPDATE idempotency_keys SET body = NULL, headers = '{}', session_id = NULL, message_ids = NULL
+    WHERE session_id = :session_id
     """).bindparams(sa.bindparam("session_id", type_=Id))
 )
 
@@ -61,12 +69,13 @@ FORGET = Statement(
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The first answer to a key. `body` is None when its content has been deleted since."""
+    """The first answer to a key. `body` is None when what it told of has been deleted since."""
 
     fingerprint: bytes
     status: int
     headers: dict[str, str]
     body: bytes | None
+    is_about_messages: bool
 
 
 class About(msgspec.Struct, frozen=True):
@@ -98,6 +107,7 @@ async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Ke
         status=row["status"],
         headers=msgspec.json.decode(row["headers"], type=dict[str, str]),
         body=row["body"],
+        is_about_messages=row["is_about_messages"],
     )
 
 
@@ -117,6 +127,14 @@ async def keep(tx: Tx, key_id: bytes, *, status: int, headers: dict[str, str], b
 async def erase_message(tx: Tx, session_id: UUID, message_id: UUID) -> None:
     """Take a deleted message's content out of the answers that were kept; the keys stay taken."""
     await tx.rows(ERASE_MESSAGE, session_id=session_id, message_id=message_id)
+
+
+async def erase_session(tx: Tx, session_id: UUID) -> None:
+    """Take everything of a purged session out of the answers that were kept; the keys stay taken, so that no retry
+
+    opens the session again.
+    """
+    await tx.rows(ERASE_SESSION, session_id=session_id)
 
 
 async def forget(tx: Tx, limit: int) -> int:

@@ -136,7 +136,7 @@ EXPIRE = Statement(
         INSERT INTO events
             (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
         SELECT tenant_id, id, last_event_seq, (CAST(:event_ids AS uuid[]))[n], 'session.expired', updated_at,
-               :actor_kind, :actor_subject, :request_id, json_build_object('end_reason', end_reason)
+               :actor_kind, :actor_subject, :request_id, '{"end_reason":"expired"}'
         FROM target
         RETURNING tenant_id, session_id, seq, type, occurred_at
     ),
@@ -150,7 +150,7 @@ EXPIRE = Statement(
 
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
-    for table in ("messages", "events", "outbox", "idempotency_keys")
+    for table in ("messages", "events", "outbox")
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
 STATUSES = {status.value: status for status in Status}
