@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+import asyncpg
 import sqlalchemy as sa
 from alembic import context
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -20,7 +22,9 @@ LOCK_TIMEOUT = "5s"
 
 async def run() -> None:
     """Open one connection, take the migration lock, bring the schema to head."""
-    engine = create_async_engine(context.config.attributes["url"], poolclass=NullPool)
+    # asyncpg reads the URL itself: SQLAlchemy would pass on parameters such as sslmode in a way that asyncpg refuses.
+    connect = partial(asyncpg.connect, context.config.attributes["url"])
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=connect, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await connection.execute(sa.text("SELECT pg_advisory_lock(:lock)"), {"lock": MIGRATION_LOCK})

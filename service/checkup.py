@@ -8,14 +8,13 @@ from enum import StrEnum
 
 import asyncpg
 import msgspec
-import sqlalchemy as sa
 from redis.exceptions import RedisError
 
 from service.domain.errors import Unavailable
 from service.queue import Queue, open_queue
 from service.settings import Settings, SettingsError, read_settings
-from service.store import heartbeats, outbox, schema
-from service.store.engine import Database, Statement, Tx
+from service.store import heartbeats, outbox, schema, server
+from service.store.engine import Database, Tx
 
 POSTGRES_VERSION_MIN = 150_000
 """PostgreSQL 15, as `server_version_num` writes it."""
@@ -27,9 +26,6 @@ LAG_SECONDS_MAX = 15.0
 """Three missed sweeps."""
 
 REDIS_SECONDS_MAX = 2.0
-
-SERVER_VERSION = Statement(sa.text("SELECT current_setting('server_version_num')::int"))
-SYNCHRONOUS_COMMIT = Statement(sa.text("SELECT current_setting('synchronous_commit') || current_setting('fsync')"))
 
 
 class Verdict(StrEnum):
@@ -95,12 +91,12 @@ async def _check_postgresql(settings: Settings) -> list[Finding]:
 
 
 async def _look_inside(tx: Tx) -> list[Finding]:
-    version = await tx.value(SERVER_VERSION)
+    version = await server.version(tx)
     shown = f"PostgreSQL {version // 10_000}"
     if version < POSTGRES_VERSION_MIN:
         return [Finding(Verdict.BAD, shown, "Holdfast needs PostgreSQL 15 or newer.")]
     findings = [Finding(Verdict.GOOD, shown)]
-    if await tx.value(SYNCHRONOUS_COMMIT) != "onon":
+    if not await server.keeps_commits(tx):
         findings.append(
             Finding(
                 Verdict.WORRY,

@@ -68,7 +68,10 @@ def _become(module: str, *arguments: str) -> None:
 @main.command()
 def migrate() -> None:
     """Bring the database to the schema of this version. Safe to run again, and from several machines at once."""
-    migrations.upgrade(_settings().database_url)
+    try:
+        migrations.upgrade(_settings().database_url)
+    except DomainError as error:
+        raise click.ClickException(error.detail) from None
     click.echo("The database schema is current.")
 
 

@@ -42,7 +42,8 @@ def configure_logging(level: LogLevel) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.value.upper())
     # arq logs the arguments of jobs, asyncpg's pool a traceback for each lost connection: both said elsewhere, once.
-    for name in ("arq", "asyncpg", "alembic"):
+    # The HTTP client logs addresses and headers, in which there may be secrets.
+    for name in ("arq", "asyncpg", "alembic", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # uvicorn's start and stop lines say what ours say; its errors matter.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))

@@ -102,6 +102,7 @@ class Doorbell:
         self._redis = redis
         self._failures = failures
         self._wanted = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._ringing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -113,22 +114,31 @@ class Doorbell:
         self._wanted.set()
 
     async def stop(self) -> None:
-        """Ring once more if that is still wanted, then stop."""
+        """Ring once more if that is still wanted, then stop.
+
+        A ring in progress is waited for, not cancelled: it is bounded, and clients of Redis have been seen to swallow
+        a cancellation that came with an answer.
+        """
         if self._ringing is None:
             return
-        self._ringing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._ringing
-        if self._wanted.is_set():
-            await self._ring()
+        wanted = self._wanted.is_set()
+        self._stopping.set()
+        self._wanted.set()
+        await self._ringing
         self._ringing = None
+        if wanted:
+            await self._ring()
 
     async def _ring_when_wanted(self) -> None:
         while True:
             await self._wanted.wait()
+            if self._stopping.is_set():
+                return
             self._wanted.clear()
             rung = await self._ring()
-            await asyncio.sleep(RING_INTERVAL_SECONDS if rung else SILENCE_SECONDS_AFTER_FAILURE)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RING_INTERVAL_SECONDS if rung else SILENCE_SECONDS_AFTER_FAILURE):
+                    await self._stopping.wait()
 
     async def _ring(self) -> bool:
         try:

@@ -17,10 +17,12 @@ from types import FrameType
 from honcho.environ import parse_procfile
 
 from service import development_key
+from service.domain.errors import DomainError
 from service.embedded.errors import EmbeddedError
 from service.embedded.folder import prepare
 from service.embedded.servers import EmbeddedServers, Endpoints
 from service.running import DEFAULT_FOLDER, note_endpoints
+from service.settings import SettingsError, read_settings
 from service.store import migrate
 from service.supervisor import SupervisorError, run, stop_signals
 
@@ -43,7 +45,7 @@ class UpError(Exception):
 def up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     """Run everything until Ctrl-C or SIGTERM: gives 0 then, and 1 (with a sentence said) when it cannot run.
 
-    From the main thread only. What migrations or the key raise is passed on, after the servers were stopped.
+    From the main thread only.
     """
     with _signals_as_interrupt():
         try:
@@ -52,7 +54,7 @@ def up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
         except KeyboardInterrupt:
             say("Stopped before all was started")
             return 0
-        except (UpError, EmbeddedError, SupervisorError) as error:
+        except (UpError, EmbeddedError, SupervisorError, DomainError) as error:
             say(str(error))
             return 1
 
@@ -75,6 +77,7 @@ def _signals_as_interrupt() -> Iterator[None]:
 def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     host = environment.get("HOST") or DEFAULT_HOST
     port = _port(environment.get("PORT") or DEFAULT_PORT)
+    _check_settings(environment)
     _check_free(host, port)
     processes = _processes()
     folder = prepare(Path(environment.get("HOLDFAST_DATA_DIR") or DEFAULT_FOLDER))
@@ -113,6 +116,15 @@ def _port(text: str) -> int:
             f"PORT is {text!r}, which is not a number from 1 to {PORT_MAX}: correct it, or unset it for 8000."
         )
     return int(text)
+
+
+def _check_settings(environment: Mapping[str, str]) -> None:
+    """Raise UpError for what every process would refuse, before anything is started."""
+    given = {name: value for name, value in environment.items() if value}
+    try:
+        read_settings({"DATABASE_URL": "postgresql://", "REDIS_URL": "unix://"} | given)
+    except SettingsError as error:
+        raise UpError(str(error)) from None
 
 
 def _check_free(host: str, port: int) -> None:

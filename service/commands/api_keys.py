@@ -9,7 +9,7 @@ import msgspec
 
 from service.domain.api_key import HINT_CHARACTERS, ApiKey, digest, new_secret
 from service.domain.caller import Scope
-from service.domain.errors import NotFound
+from service.domain.errors import ApiKeyNotFound
 from service.ids import new_id
 from service.store import api_keys as store
 from service.store.engine import Tx
@@ -48,9 +48,9 @@ async def revoke_api_key(tx: Tx, key_id: UUID, *, tenant_id: str | None) -> byte
     """Make a key useless; the digest of its secret. `tenant_id` None: the operator's own command, any tenant.
 
     Raises:
-        NotFound: the tenant has no such key.
+        ApiKeyNotFound: the tenant has no such key.
     """
     revoked = await store.revoke(tx, key_id, tenant_id)
     if revoked is None:
-        raise NotFound("There is no such API key.")
+        raise ApiKeyNotFound
     return revoked

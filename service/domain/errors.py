@@ -66,6 +66,10 @@ class NotFound(DomainError):
     code = "not_found"
 
 
+class ApiKeyNotFound(NotFound):
+    """There is no such API key."""
+
+
 class SessionNotFound(DomainError):
     """There is no such session."""
 
@@ -157,6 +161,6 @@ class IdempotencyKeyReused(DomainError):
 
 
 class Unavailable(DomainError):
-    """The database cannot be reached right now; nothing was changed that was not acknowledged, so try again."""
+    """The database cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""
 
     code = "unavailable"

@@ -14,7 +14,7 @@ from msgspec import Meta
 from service.commands import api_keys as commands
 from service.domain.api_key import DEFAULT_SCOPES, ApiKey, KeyName
 from service.domain.caller import Scope
-from service.domain.errors import NotFound
+from service.domain.errors import ApiKeyNotFound
 from service.domain.session import UserId
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
@@ -56,7 +56,7 @@ class CreatedApiKey(msgspec.Struct, frozen=True):
     secret: str
 
 
-@post("/api-keys", guards=[requires(Scope.ADMIN)], status_code=201, operation_id="createApiKey")
+@post("/api-keys", before_request=requires(Scope.ADMIN), status_code=201, operation_id="createApiKey")
 async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey]) -> Response[CreatedApiKey]:
     """Make an API key. The secret is in this answer and nowhere else."""
     wish = commands.KeyWish(
@@ -74,7 +74,7 @@ async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey])
     return await write(request, effect)
 
 
-@get("/api-keys", guards=[requires(Scope.ADMIN)], operation_id="listApiKeys")
+@get("/api-keys", before_request=requires(Scope.ADMIN), operation_id="listApiKeys")
 async def list_api_keys(
     request: HoldfastRequest, limit: Limit = PAGE_ROWS_DEFAULT, cursor: CursorText = None
 ) -> Response[Page[ApiKey]]:
@@ -90,14 +90,14 @@ async def list_api_keys(
 
 @delete(
     "/api-keys/{key_id:str}",
-    guards=[requires(Scope.ADMIN)],
+    before_request=requires(Scope.ADMIN),
     status_code=204,
-    opt={REFUSALS: [NotFound]},
+    opt={REFUSALS: [ApiKeyNotFound]},
     operation_id="revokeApiKey",
 )
 async def revoke_api_key(request: HoldfastRequest, key_id: FromPath[str]) -> Response[None]:
     """Revoke a key: within one second no process takes it any more. Revoking it again changes nothing."""
-    wanted = identifier(key_id, NotFound)
+    wanted = identifier(key_id, ApiKeyNotFound)
     revoked: list[bytes] = []
 
     async def effect(tx: Any) -> Answer:

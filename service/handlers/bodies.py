@@ -12,6 +12,7 @@ from litestar import Request
 
 from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType
 from service.domain.json_text import fault_of
+from service.handlers.queries import QUERY_FAULTS_KEY
 
 BODY_BYTES_MAX = 1024 * 1024
 """API 1: room for a batch of a hundred long messages; files have a route of their own."""
@@ -34,11 +35,18 @@ class HoldfastRequest(Request[Any, Any, Any]):
 
         Raises:
             UnsupportedMediaType: the body is not sent as plain JSON.
-            InvalidRequest: naming every fault of the body.
+            InvalidRequest: naming every fault of the query and of the body.
         """
         field = self.route_handler.parsed_data_field
         kind: Any = Any if field is None else field.annotation
-        return decoded(await self.checked_body(), kind)
+        faults: list[Fault] = list(self.scope.get(QUERY_FAULTS_KEY, ()))  # type: ignore[call-overload]
+        try:
+            body = decoded(await self.checked_body(), kind)
+        except InvalidRequest as refusal:
+            raise InvalidRequest(faults + refusal.extras["errors"]) from None
+        if faults:
+            raise InvalidRequest(faults)
+        return body
 
     async def checked_body(self) -> bytes:
         """The body, once its media type and its text are known to be fit for decoding."""
@@ -56,8 +64,11 @@ def is_plain_json(content_type: str) -> bool:
     media_type, _, parameters = content_type.partition(";")
     if media_type.strip().lower() != "application/json":
         return False
-    name, _, value = parameters.partition("=")
-    return name.strip().lower() != "charset" or value.strip(' "').lower() in UTF8_NAMES
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' "').lower() not in UTF8_NAMES:
+            return False
+    return True
 
 
 def decoded(body: bytes, kind: Any) -> Any:

@@ -10,6 +10,7 @@ from litestar import Request
 from service.domain.errors import Fault, InvalidRequest
 
 TAG = re.compile(r'(W/)?"([\x21\x23-\x7e]*)"')
+TAG_LIST = re.compile(r'[ \t]*(?:W/)?"[\x21\x23-\x7e]*"(?:[ \t]*,[ \t]*(?:W/)?"[\x21\x23-\x7e]*")*[ \t]*')
 TAGS_MAX = 20
 VERSION_DIGITS_MAX = 18
 """Every bigint of 18 digits fits; longer ones are no version of ours."""
@@ -49,8 +50,7 @@ def is_unchanged(request: Request[Any, Any, Any], version: int) -> bool:
 
 
 def _tags(header: str, name: str) -> list[tuple[str, str]]:
-    entries = [entry.strip() for entry in header.split(",")][: TAGS_MAX + 1]
-    matches = [TAG.fullmatch(entry) for entry in entries]
-    if len(entries) > TAGS_MAX or not all(matches):
+    tags = TAG.findall(header) if TAG_LIST.fullmatch(header) else []
+    if not 0 < len(tags) <= TAGS_MAX:
         raise InvalidRequest([Fault(f"header.{name}", f'At most {TAGS_MAX} entity tags in quotes, such as "3"')])
-    return [(match[1] or "", match[2]) for match in matches if match is not None]
+    return tags

@@ -49,7 +49,11 @@ def fingerprint(*listing: Any) -> bytes:
 
 def write_cursor(listing: bytes, position: Any) -> str:
     """The cursor that goes on behind `position` in `listing`."""
-    return base64.urlsafe_b64encode(encode(_Cursor(listing, position))).rstrip(b"=").decode()
+    return _as_text(encode(_Cursor(listing, position)))
+
+
+def _as_text(cursor: bytes) -> str:
+    return base64.urlsafe_b64encode(cursor).rstrip(b"=").decode()
 
 
 def read_cursor(cursor: str, listing: bytes, kind: type[P]) -> P:
@@ -63,7 +67,7 @@ def read_cursor(cursor: str, listing: bytes, kind: type[P]) -> P:
         read = msgspec.json.decode(text, type=_Cursor[kind])  # type: ignore[valid-type]
     except (binascii.Error, UnicodeError, msgspec.MsgspecError):
         raise InvalidCursor from None
-    if read.listing != listing:
+    if read.listing != listing or _as_text(text) != cursor:  # base64 has more than one spelling of the same bytes
         raise InvalidCursor
     position: P = read.position
     return position

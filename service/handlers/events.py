@@ -23,7 +23,7 @@ from service.handlers.cursors import (
 )
 from service.handlers.encoding import respond
 from service.handlers.identifiers import identifier
-from service.handlers.messages import Seq
+from service.handlers.messages import Seq, SeqPosition
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
 from service.store import events as store
@@ -31,7 +31,7 @@ from service.store import events as store
 
 @get(
     "/sessions/{session_id:str}/events",
-    guards=[requires(Scope.SESSIONS_READ)],
+    before_request=requires(Scope.SESSIONS_READ),
     opt={REFUSALS: [SessionNotFound]},
     operation_id="listEvents",
 )
@@ -50,7 +50,7 @@ async def list_events(
     listing = fingerprint("events", wanted, after_seq, types)
     after = after_seq or 0
     if cursor is not None:
-        after = max(after, read_cursor(cursor, listing, int))
+        after = max(after, read_cursor(cursor, listing, SeqPosition))
     async with parts_of(request).database.connect() as tx:
         rows = await store.page(tx, caller, wanted, after_seq=after, types=types, limit=limit + 1)
     if rows is None:

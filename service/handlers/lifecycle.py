@@ -34,7 +34,7 @@ class DeleteMode(StrEnum):
 
 @delete(
     "/sessions/{session_id:str}",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=204,
     opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-Match"]},
     operation_id="endSession",
@@ -52,7 +52,7 @@ async def end_session(
 
     async def effect(tx: Any) -> Answer:
         if mode is DeleteMode.PURGE:
-            await commands.purge_session(tx, caller, wanted)
+            await commands.purge_session(tx, caller, wanted, versions)
             return Answer(status=204, changed=False)
         return Answer(status=204, changed=await commands.end_session(tx, caller, wanted, versions, cause_of(request)))
 
@@ -67,7 +67,7 @@ MOVING = {
 
 @post(
     "/sessions/{session_id:str}/activate",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=200,
     opt=MOVING,
     operation_id="activateSession",
@@ -79,7 +79,7 @@ async def activate_session(request: HoldfastRequest, session_id: FromPath[str]) 
 
 @post(
     "/sessions/{session_id:str}/suspend",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=200,
     opt=MOVING,
     operation_id="suspendSession",
@@ -91,7 +91,7 @@ async def suspend_session(request: HoldfastRequest, session_id: FromPath[str]) -
 
 @post(
     "/sessions/{session_id:str}/resume",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=200,
     opt=MOVING,
     operation_id="resumeSession",

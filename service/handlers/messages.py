@@ -39,6 +39,9 @@ SEQ_MAX = 2**53
 """No session gets there; every JSON reader can hold it."""
 
 Seq = Annotated[int | None, QueryParameter(ge=0, le=SEQ_MAX)]
+SeqPosition = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+"""Where a page ended, as a cursor says it: whoever makes up a cursor gets no further than with `after_seq`."""
+
 Flag = Annotated[bool, QueryParameter(description="Show deleted messages as tombstones.")]
 
 
@@ -63,16 +66,18 @@ class MessageList(msgspec.Struct, frozen=True):
 
 APPENDING = [
     SessionNotFound,
+    MessageNotFound,
     errors.SessionNotActive,
     errors.SessionExpired,
     errors.MessageLimitExceeded,
     errors.InvalidReference,
 ]
+"""`message_not_found` is the replay of an append whose message has been deleted since."""
 
 
 @post(
     "/sessions/{session_id:str}/messages",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=201,
     opt={REFUSALS: APPENDING},
     operation_id="appendMessage",
@@ -98,7 +103,7 @@ async def append_message(
 
 @post(
     "/sessions/{session_id:str}/messages/batch",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=201,
     opt={REFUSALS: APPENDING},
     operation_id="appendMessages",
@@ -129,7 +134,7 @@ def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:
 
 @get(
     "/sessions/{session_id:str}/messages",
-    guards=[requires(Scope.SESSIONS_READ)],
+    before_request=requires(Scope.SESSIONS_READ),
     opt={REFUSALS: [SessionNotFound]},
     operation_id="listMessages",
 )
@@ -149,7 +154,7 @@ async def list_messages(
     after, before = after_seq or 0, SEQ_MAX if before_seq is None else before_seq
     listing = fingerprint("messages", wanted, order, after_seq, before_seq, role, include_deleted)
     if cursor is not None:
-        seq = read_cursor(cursor, listing, int)
+        seq = read_cursor(cursor, listing, SeqPosition)
         after, before = (max(after, seq), before) if order is Order.ASCENDING else (after, min(before, seq))
     async with parts_of(request).database.connect() as tx:
         rows = await store.page(
@@ -171,7 +176,7 @@ async def list_messages(
 
 @get(
     "/sessions/{session_id:str}/messages/{message_id:str}",
-    guards=[requires(Scope.SESSIONS_READ)],
+    before_request=requires(Scope.SESSIONS_READ),
     opt={REFUSALS: [SessionNotFound, MessageNotFound]},
     operation_id="getMessage",
 )
@@ -191,7 +196,7 @@ async def get_message(
 
 @delete(
     "/sessions/{session_id:str}/messages/{message_id:str}",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=204,
     opt={REFUSALS: [SessionNotFound, MessageNotFound, errors.SessionEnded, errors.SessionExpired]},
     operation_id="deleteMessage",

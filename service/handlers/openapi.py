@@ -22,6 +22,9 @@ from litestar.typing import FieldDefinition
 from service import __version__
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
+from service.domain.message import Message, Role
+from service.domain.session import Session
+from service.handlers.authentication import scope_of
 from service.handlers.examples import EXAMPLES
 from service.handlers.problems import PROBLEM_JSON, STATUSES, Problem, title_of
 
@@ -31,10 +34,14 @@ HIDDEN = "undocumented"
 REFUSALS = "refusals"
 """Handler option: the errors that this route alone can answer with."""
 
+ALSO = "also"
+"""Handler option: further statuses with the same kind of answer, and what each of them means."""
+
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""
 
 REF = "#/components/schemas/{name}"
+TIME = {"type": "string", "format": "date-time"}
 NO_NUL = "^[^\\u0000]*$"
 """PostgreSQL cannot store NUL; the text of every request is checked for it."""
 
@@ -48,14 +55,20 @@ Every error is an `application/problem+json` (RFC 9457) with a stable `code` tha
 REQUEST_ID = {
     "name": "X-Request-Id",
     "in": "header",
-    "description": "Your own id for this request: on the answer, in the log, on the events that it causes.",
-    "schema": {"type": "string", "maxLength": 128, "pattern": "^[A-Za-z0-9._:/+=@-]+$"},
+    "description": "Your own id for this request: on the answer, in the log, on the events that it causes. "
+    "1 to 128 letters, digits and `._:/+=@-`; anything else is replaced by an id of ours.",
+    "schema": {"type": "string"},
 }
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "1 to 255 visible ASCII characters; makes it safe to send this request again.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
+    errors.Unauthenticated: ("WWW-Authenticate",),
+    errors.Unavailable: ("Retry-After",),
+    errors.RequestInProgress: ("Retry-After",),
 }
 CONDITIONALS = {
     "If-Match": "Only if the session still has this version (its ETag); else 412 `version_mismatch`.",
@@ -125,7 +138,7 @@ class _Schemas:
         return self._references[repr(kind)]
 
     def components(self) -> dict[str, Any]:
-        components = {name: _without_nul(schema) for name, schema in self._components.items()}
+        components = {name: _without_nul(_with_times(schema)) for name, schema in self._components.items()}
         content = components["MessageDraft"]["properties"]["content"]
         message = components["Message"]["properties"]
         message["content"] = {"anyOf": [*content["anyOf"], {"type": "null"}], "description": "null once deleted."}
@@ -134,12 +147,32 @@ class _Schemas:
             for field in ("metadata", "data"):
                 if field in components[name]["properties"]:
                     components[name]["properties"][field] = {"type": "object"}
+        _reserve(components["MessageDraft"]["properties"])
         problem = components["Problem"]
         problem["properties"]["errors"] = {"type": "array", "items": {"$ref": REF.format(name="Fault")}}
         problem["properties"]["code"] = {"type": "string", "enum": sorted(STATUSES)}
         for name, example in EXAMPLES.items():
             components[name]["examples"] = [example]
         return components
+
+
+def _with_times(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with the format of its times (`…_at`), which msgspec leaves out."""
+    for name, field in schema.get("properties", {}).items():
+        if name.endswith("_at"):
+            schema["properties"][name] = {"anyOf": [TIME, {"type": "null"}]} if "anyOf" in field else TIME
+    return schema
+
+
+def _reserve(draft: dict[str, Any]) -> None:
+    """Say of a message's draft what `domain.message.faults_of` refuses: attachments and tool calls, until they come."""
+    draft["role"] = {"enum": [role.value for role in Role if role is not Role.TOOL], "default": Role.USER.value}
+    draft["attachment_ids"] |= {"maxItems": 0}
+    draft["tool_calls"] |= {"maxItems": 0}
+    draft["tool_call_id"] = {"type": "null"}
+    text, parts = draft["content"]["anyOf"]
+    taken = [{"$ref": REF.format(name=name)} for name in ("TextPart", "DataPart")]
+    draft["content"] = {"anyOf": [text, parts | {"items": {"anyOf": taken}}]}
 
 
 def _without_nul(schema: Any) -> Any:
@@ -157,7 +190,7 @@ def _without_nul(schema: Any) -> Any:
 def _operation(path: str, handler: HTTPRouteHandler, schemas: _Schemas) -> dict[str, Any]:
     text = inspect.cleandoc(handler.fn.__doc__ or "")
     summary, _, rest = text.partition("\n\n")
-    scope = next((guard.scope for guard in handler.guards or () if hasattr(guard, "scope")), None)
+    scope = scope_of(handler)
     body = handler.parsed_data_field
     operation: dict[str, Any] = {
         "operationId": handler.operation_id,
@@ -268,8 +301,8 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
     elif handler.status_code != 204:  # noqa: PLR2004 - No Content
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {str(handler.status_code): success}
-    for status in handler.opt.get("also", ()):
-        responses[str(status)] = success
+    for status, description in handler.opt.get(ALSO, {}).items():
+        responses[str(status)] = success | {"description": description}
     if "If-None-Match" in handler.opt.get(CONDITIONAL, ()):
         responses["304"] = {"description": "Not changed since the version in If-None-Match."}
     by_status: dict[int, list[type[DomainError]]] = defaultdict(list)
@@ -283,6 +316,10 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
 def _success_headers(handler: HTTPRouteHandler) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
     headers: dict[str, Any] = {"X-Request-Id": text}
+    if _answer(handler) is Session:
+        headers["ETag"] = text
+    if _answer(handler) in {Session, Message} and handler.status_code == 201:  # noqa: PLR2004 - Created
+        headers["Location"] = text
     if "POST" in handler.http_methods:
         headers["Idempotent-Replayed"] = {"schema": {"type": "string", "enum": ["true"]}}
     return headers
@@ -293,20 +330,24 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     if is_guarded:
         refusals += [errors.InvalidRequest, errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable]
     if handler.parsed_data_field is not None:
-        refusals += [errors.PayloadTooLarge, errors.UnsupportedMediaType]
+        refusals.append(errors.UnsupportedMediaType)
     if "cursor" in handler.parsed_fn_signature.parameters:
         refusals.append(errors.InvalidCursor)
     if "If-Match" in handler.opt.get(CONDITIONAL, ()):
         refusals.append(errors.VersionMismatch)
     if "POST" in handler.http_methods:
         refusals += [errors.RequestInProgress, errors.IdempotencyKeyReused]
+    if handler.http_methods & {"POST", "PATCH"}:
+        refusals.append(errors.PayloadTooLarge)
     return refusals
 
 
 def _problem_response(refusals: list[type[DomainError]]) -> dict[str, Any]:
     first = refusals[0]
     status = STATUSES[first.code].value
+    headers = {"X-Request-Id", *(name for refusal in refusals for name in REFUSAL_HEADERS.get(refusal, ()))}
     return {
+        "headers": {name: {"schema": {"type": "string"}} for name in sorted(headers)},
         "description": " ".join(f"`{refusal.code}`: {(refusal.__doc__ or '').strip()}" for refusal in refusals),
         "content": {
             PROBLEM_JSON: {

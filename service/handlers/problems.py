@@ -20,6 +20,7 @@ from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
 from service.handlers.encoding import encode
+from service.handlers.queries import QUERY_FAULTS_KEY, name_of
 from service.log import get_logger
 
 LOG = get_logger("http")
@@ -137,7 +138,7 @@ def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[
 def _translated(request: Request[Any, Any, Any], error: HTTPException) -> DomainError:
     match error:
         case ValidationException():
-            return errors.InvalidRequest(_faults(error))
+            return errors.InvalidRequest(_faults(request, error))
         case NotFoundException():
             return errors.NotFound()
         case MethodNotAllowedException():
@@ -159,13 +160,15 @@ def _allowed_methods(error: HTTPException) -> list[str]:
 MISSING = re.compile(r"missing required field|^'\w+'$")
 
 
-def _faults(error: ValidationException) -> list[Fault]:
+def _faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:
     extra: Any = error.extra
-    faults = []
+    of_query: Any = request.scope.get(QUERY_FAULTS_KEY, ())
+    faults: list[Fault] = [*of_query]
     for entry in extra if isinstance(extra, list) else []:
         key, message = str(entry.get("key", "")), str(entry.get("message", ""))
         if key in {"", "data"}:
             faults.append(Fault("body", "A JSON body is required"))
         else:
-            faults.append(Fault(f"query.{key}", "Required" if MISSING.search(message) else message))
+            name = name_of(request.route_handler, key)
+            faults.append(Fault(f"query.{name}", "Required" if MISSING.search(message) else message))
     return faults or [Fault("request", error.detail)]

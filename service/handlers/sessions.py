@@ -34,7 +34,7 @@ from service.domain.session import (
     ToolPatterns,
     UserId,
 )
-from service.handlers.authentication import OPEN_PREFIX, caller_of, requires
+from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions, is_unchanged
 from service.handlers.cursors import (
@@ -48,8 +48,9 @@ from service.handlers.cursors import (
 )
 from service.handlers.encoding import respond
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import CONDITIONAL, REFUSALS
+from service.handlers.openapi import ALSO, CONDITIONAL, REFUSALS
 from service.handlers.parts import parts_of
+from service.handlers.queries import OPEN_PREFIX
 from service.handlers.writing import Answer, cause_of, write
 from service.store import session_pages
 from service.store import sessions as store
@@ -119,9 +120,9 @@ class ChangeSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 @post(
     "/sessions",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     status_code=201,
-    opt={REFUSALS: [errors.AlreadyExists], "also": [200]},
+    opt={REFUSALS: [errors.AlreadyExists], ALSO: {200: "The standing session (`if_exists=return`)."}},
     operation_id="createSession",
 )
 async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]) -> Response[Session]:
@@ -176,7 +177,10 @@ Moment = Annotated[datetime | None, QueryParameter(description="RFC 3339, with a
 
 
 @get(
-    "/sessions", guards=[requires(Scope.SESSIONS_READ)], opt={OPEN_PREFIX: METADATA_PREFIX}, operation_id="listSessions"
+    "/sessions",
+    before_request=requires(Scope.SESSIONS_READ),
+    opt={OPEN_PREFIX: METADATA_PREFIX},
+    operation_id="listSessions",
 )
 async def list_sessions(
     request: HoldfastRequest,
@@ -204,9 +208,9 @@ async def list_sessions(
         tag=tag,
         external_id=external_id,
         metadata=_metadata_filters(request),
-        created_after=_zoned("created_after", created_after),
-        created_before=_zoned("created_before", created_before),
-        updated_after=_zoned("updated_after", updated_after),
+        created_after=created_after,
+        created_before=created_before,
+        updated_after=updated_after,
     )
     listing = fingerprint("sessions", caller.tenant_id, caller.sees_user, filters, sort)
     position = None if cursor is None else read_cursor(cursor, listing, session_pages.Position)
@@ -228,15 +232,9 @@ def _metadata_filters(request: Request[Any, Any, Any]) -> tuple[tuple[str, str],
     return filters
 
 
-def _zoned(name: str, moment: datetime | None) -> datetime | None:
-    if moment is not None and moment.tzinfo is None:
-        raise InvalidRequest([Fault(f"query.{name}", "A time needs its offset, such as 2026-01-31T12:00:00Z")])
-    return moment
-
-
 @get(
     "/sessions/{session_id:str}",
-    guards=[requires(Scope.SESSIONS_READ)],
+    before_request=requires(Scope.SESSIONS_READ),
     opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-None-Match"]},
     operation_id="getSession",
 )
@@ -256,7 +254,7 @@ async def get_session(request: HoldfastRequest, session_id: FromPath[str]) -> Re
 
 @patch(
     "/sessions/{session_id:str}",
-    guards=[requires(Scope.SESSIONS_WRITE)],
+    before_request=requires(Scope.SESSIONS_WRITE),
     opt={REFUSALS: [SessionNotFound, errors.SessionEnded, errors.SessionExpired], CONDITIONAL: ["If-Match"]},
     operation_id="changeSession",
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 import httpx2
 import jwt
+import msgspec
 
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Caller, CallerKind, Scope
 from service.domain.errors import Unauthenticated, Unavailable
@@ -16,6 +17,9 @@ from service.settings import Settings
 
 TOKEN_CHARACTERS_MAX = 8 * 1024
 """No honest token is longer, and decoding a token of 1 MB costs 85 ms of CPU (measured)."""
+
+EXP_MAX = 2**53
+"""Longer than any clock runs, and still exact as a float."""
 
 LEEWAY_SECONDS = 30
 """Clocks of honest issuers are less far apart."""
@@ -26,12 +30,17 @@ KEYS_SECONDS_MAX = 600
 REFETCH_SECONDS_MIN = 30
 """An unknown key id asks for a new document at most this often, so that made-up ids cannot hammer the issuer."""
 
+SILENCE_SECONDS_AFTER_FAILURE = 1.0
+"""How long a failing issuer is left alone, so that all who wait for it are told at once and not one by one."""
+
 FETCH_SECONDS_MAX = 3.0
 DOCUMENT_BYTES_MAX = 256 * 1024
 """Dozens of keys; anything larger is not a JWKS document."""
 
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 """Key type → the one algorithm that is taken with it. The token's own claim of an algorithm decides nothing."""
+
+NO_KEYS = "The keys that sign tokens cannot be fetched right now; try again."
 
 LOG = get_logger("tokens")
 
@@ -84,11 +93,11 @@ class TokenVerifier:
 
 def _caller(claims: dict[str, Any]) -> Caller:
     subject, tenant, scope, ends = (claims.get(name) for name in ("sub", "tenant", "scope", "exp"))
-    if isinstance(ends, bool) or not isinstance(ends, int | float):
-        raise Unauthenticated("The token's exp is not a number.")
-    if not isinstance(subject, str) or not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX or "\0" in subject:
+    if isinstance(ends, bool) or not isinstance(ends, int | float) or ends > EXP_MAX:
+        raise Unauthenticated("The token's exp is not a number of seconds since 1970.")
+    if not _is_name(subject, SUBJECT_CHARACTERS_MAX):
         raise Unauthenticated(f"The token's sub must be a string of 1 to {SUBJECT_CHARACTERS_MAX} characters.")
-    if not isinstance(tenant, str) or not 0 < len(tenant) <= TENANT_CHARACTERS_MAX or "\0" in tenant:
+    if not _is_name(tenant, TENANT_CHARACTERS_MAX):
         raise Unauthenticated(f"The token's tenant must be a string of 1 to {TENANT_CHARACTERS_MAX} characters.")
     if not isinstance(scope, str | None):
         raise Unauthenticated("The token's scope must be a string of scopes with spaces between them.")
@@ -101,13 +110,20 @@ def _caller(claims: dict[str, Any]) -> Caller:
     )
 
 
+def _is_name(value: Any, characters_max: int) -> TypeGuard[str]:
+    """Whether a claim can name somebody: no NUL and no lone surrogate, which PostgreSQL cannot store."""
+    if not isinstance(value, str) or not 0 < len(value) <= characters_max or "\0" in value:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 class KeySet:
     """The issuer's public keys: fetched once for all who wait, kept for ten minutes."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._failed_at = float("-inf")
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: object) -> jwt.PyJWK:
@@ -131,12 +147,15 @@ class KeySet:
         async with self._fetching:
             if self._fetched_at != seen:  # somebody else has fetched while this one waited
                 return
+            if not self._keys and time.monotonic() - self._failed_at < SILENCE_SECONDS_AFTER_FAILURE:
+                raise Unavailable(NO_KEYS)
             try:
                 self._keys = await self._fetch()
-            except (httpx2.HTTPError, ValueError, jwt.PyJWTError) as error:
+            except (httpx2.HTTPError, ValueError, msgspec.MsgspecError, jwt.PyJWTError) as error:
                 LOG.warning("jwks.unavailable", error=type(error).__name__)
+                self._failed_at = time.monotonic()
                 if not self._keys:
-                    raise Unavailable("The keys that sign tokens cannot be fetched right now; try again.") from error
+                    raise Unavailable(NO_KEYS) from error
             self._fetched_at = time.monotonic()
 
     async def _fetch(self) -> dict[str | None, jwt.PyJWK]:
@@ -150,4 +169,5 @@ class KeySet:
                 document += chunk
                 if len(document) > DOCUMENT_BYTES_MAX:
                     raise ValueError("the JWKS document is too large")
-        return {key.key_id: key for key in jwt.PyJWKSet.from_json(document.decode()).keys}
+        published = msgspec.json.decode(document, type=dict[str, Any])
+        return {key.key_id: key for key in jwt.PyJWKSet.from_dict(published).keys}

@@ -24,8 +24,9 @@ ACQUIRE_SECONDS_MAX = 3.0
 """How long a request waits for a connection before it is told to come back: a client's patience, not a deadlock's."""
 
 CONNECT_SECONDS_MAX = 3.0
-COMMAND_SECONDS_MAX = 8.0
-"""Above `statement_timeout`: it fires only when the server itself has stopped answering."""
+COMMAND_SECONDS_MAX = 6.0
+"""Above `statement_timeout`: it fires only when the server itself has stopped answering. With the wait for a connection
+it stays below the 10 s that clients commonly wait."""
 
 LIMITS_OF_A_CONNECTION = {
     "application_name": "holdfast",
@@ -211,17 +212,22 @@ class Lease:
         self._transaction = self._connection.transaction()
         try:
             await self._transaction.start()
-        except BaseException:
+        except BaseException as error:
+            self._give_up_if_late(error)
             await self._pool.release(self._connection)
             raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._give_up_if_late(error)
         try:
             try:
                 if self._in_transaction:
                     await (self._transaction.commit() if kind is None else self._transaction.rollback())
+            except TimeoutError as late:
+                self._give_up_if_late(late)
+                raise
             finally:
                 try:
                     await self._pool.release(self._connection)
@@ -234,6 +240,11 @@ class Lease:
             raise Unavailable from trouble
         if isinstance(error, DATABASE_TROUBLE):
             raise Unavailable from error
+
+    def _give_up_if_late(self, error: BaseException | None) -> None:
+        """Drop the connection of a command that took too long: asyncpg would wait as long again for its cancelling."""
+        if isinstance(error, TimeoutError):
+            self._connection.terminate()
 
 
 def written_out(moment: datetime) -> datetime:

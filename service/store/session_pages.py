@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import MINYEAR, UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -18,6 +18,8 @@ from service.store.engine import Statement, Tx
 from service.store.sessions import COLUMNS, EFFECTIVE_STATUS, EFFECTIVE_UPDATED_AT, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
+
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 STATEMENTS_MAX = 512
 """Compiled statements that are kept: one for each combination of filters that is in use."""
@@ -61,7 +63,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 class Position(msgspec.Struct, frozen=True, array_like=True):
     """Where a page of sessions ended: the sorted time of its last row (microseconds exact), and that row's id."""
 
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
     id: UUID
 
 
@@ -77,16 +79,26 @@ async def page(
     for name in CONDITIONS:
         value = getattr(filters, name, None)
         if value not in {None, ()}:
-            parameters[name] = list(value) if name == "status" else value
+            parameters[name] = _parameter(value)
             shape.append(name)
     for index, (key, value) in enumerate(filters.metadata):
         parameters[f"metadata_key_{index}"] = key
         parameters[f"metadata_value_{index}"] = value
     if position is not None:
-        parameters["position_at"] = position.at
+        parameters["position_at"] = _parameter(position.at)
         parameters["position_id"] = position.id
     statement = _page_statement(tuple(shape), len(filters.metadata), sort, position is not None)
     return [Listed(session_of(row), row["sorted_at"]) for row in await tx.rows(statement, **parameters)]
+
+
+def _parameter(value: Any) -> Any:
+    """A filter's value as PostgreSQL takes it. A time without a name in UTC (year 0 or 10000) becomes the furthest."""
+    if isinstance(value, datetime):
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            return EARLIEST if value.year == MINYEAR else LATEST
+    return list(value) if isinstance(value, tuple) else value
 
 
 @lru_cache(maxsize=STATEMENTS_MAX)
