@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from arq.worker import Worker
@@ -34,6 +36,7 @@ class SurvivingWorker(Worker):
         super().__init__(*args, handle_signals=False, **kwargs)
         self._backoff_seconds = BACKOFF_SECONDS_MIN
         self._in_trouble = False
+        self._slots_in_use = 0
 
     async def main(self) -> None:
         """Poll until stopped. The pool is ready-made, and what arq asks Redis at its start is only for its log."""
@@ -41,6 +44,26 @@ class SurvivingWorker(Worker):
         while self.allow_pick_jobs:
             await self._poll_iteration()
             await asyncio.sleep(self.poll_delay_s)
+
+    def run_job(self, job_id: str, score: int) -> Coroutine[Any, Any, None]:
+        """One job, as arq is about to make a task of it."""
+        self._slots_in_use += 1  # counted here, because the coroutine itself begins later
+        return self._run_job(job_id, score)
+
+    async def _run_job(self, job_id: str, score: int) -> None:
+        """Run a job; nothing that goes wrong with it may end the worker, as an error of its task would."""
+        try:
+            await super().run_job(job_id, score)
+        except REDIS_TROUBLE as error:  # it is still in the queue, so it comes again
+            LOG.info("worker.job_unfinished", queue=self.queue_name, job_id=job_id, error=type(error).__name__)
+        except Exception:  # arq stumbled over it: it names no function of ours, or has no arguments
+            LOG.exception("worker.job_dropped", queue=self.queue_name, job_id=job_id)
+            with suppress(*REDIS_TROUBLE):
+                await self.finish_failed_job(job_id, None)
+
+    def _release_sem_dec_counter_on_complete(self) -> None:
+        self._slots_in_use -= 1
+        super()._release_sem_dec_counter_on_complete()
 
     async def _poll_iteration(self) -> None:
         try:
@@ -57,15 +80,13 @@ class SurvivingWorker(Worker):
         if not self._in_trouble:
             LOG.warning("worker.redis_is_away", queue=self.queue_name, error=type(error).__name__)
             self._in_trouble = True
-        await asyncio.sleep(0)  # callbacks of jobs that have just ended give their slots back first
         self._give_back_leaked_slots()
         await asyncio.sleep(self._backoff_seconds * (JITTER_MIN + random.random()))  # noqa: S311 - jitter, not a secret
         self._backoff_seconds = min(self._backoff_seconds * 2, BACKOFF_SECONDS_MAX)
 
     def _give_back_leaked_slots(self) -> None:
         """Free the slots that `start_jobs` had taken when its connection broke."""
-        running = sum(not task.done() for task in self.tasks.values())
-        for _ in range(self.job_counter - running):
+        for _ in range(self.job_counter - self._slots_in_use):
             self.job_counter -= 1
             self.sem.release()
 

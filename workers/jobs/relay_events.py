@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from service.commands.relay import relay_batch
+from service.domain.errors import Unavailable
 from service.log import get_logger
 from service.store.engine import Database
 
@@ -29,9 +30,14 @@ class Relay:
         if self._one_waits:  # it will start after this commit, so it will see what this call was rung for
             return 0
         self._one_waits = True
-        async with self._running:
+        try:
+            await self._running.acquire()
+        finally:  # also when arq cancels the one that waits: else nobody would ever drain again
             self._one_waits = False
+        try:
             return await self._drain()
+        finally:
+            self._running.release()
 
     async def _drain(self) -> int:
         relayed = 0
@@ -52,4 +58,7 @@ class Relay:
 async def relay_events(ctx: dict[str, Any]) -> int:
     """The job that the doorbell asks for."""
     relay: Relay = ctx["relay"]
-    return await relay.drain()
+    try:
+        return await relay.drain()
+    except Unavailable:  # the sweep says so, once, and goes on when PostgreSQL is back
+        return 0
