@@ -169,6 +169,18 @@ def client_of(edge: Edge, secret: str | None = None) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=transport, base_url="http://holdfast.test", headers=headers)
 
 
+@pytest.fixture(scope="session", name="running_app")
+def running_app_fixture() -> Callable[[Settings], Any]:
+    """`async with running_app(settings) as edge`, for tests whose app has settings of its own."""
+    return running_app
+
+
+@pytest.fixture(scope="session", name="client_of")
+def client_of_fixture() -> Callable[..., httpx2.AsyncClient]:
+    """`client_of(edge, secret)`, for tests that have more than one caller or app."""
+    return client_of
+
+
 @pytest.fixture(scope="session")
 def make_key(database: Database) -> Callable[..., Any]:
     """Makes an API key: `await make_key(tenant, "sessions:read", user="u1")` gives its secret."""

@@ -1,12 +1,37 @@
+"""POST, GET and DELETE of messages, as API 3 has it."""
+
 from __future__ import annotations
 
 import asyncio
+import re
+from uuid import UUID, uuid4
+
+import pytest
+
+FIELDS = [
+    "id",
+    "session_id",
+    "seq",
+    "role",
+    "content",
+    "attachments",
+    "tool_calls",
+    "tool_call_id",
+    "parent_id",
+    "metadata",
+    "usage",
+    "created_at",
+]
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+LATER = "Not available in this version of Holdfast"
 
 
-async def test_fifty_parallel_appends_are_gapless_and_all_there(api):
-    session = (await api.post("/sessions", json={"agent_id": "a", "activate": True})).json()
-    path = f"/sessions/{session['id']}/messages"
+@pytest.fixture
+async def path(open_session):
+    return f"/sessions/{(await open_session())['id']}/messages"
 
+
+async def test_fifty_parallel_appends_are_gapless_and_all_there(api, path):
     answers = await asyncio.gather(*(api.post(path, json={"content": f"m{n}"}) for n in range(50)))
 
     assert {answer.status_code for answer in answers} == {201}
@@ -14,3 +39,261 @@ async def test_fifty_parallel_appends_are_gapless_and_all_there(api):
     page = (await api.get(path, params={"limit": 200, "order": "asc"})).json()
     assert [message["seq"] for message in page["data"]] == list(range(1, 51))
     assert {message["content"] for message in page["data"]} == {f"m{n}" for n in range(50)}
+    ids = [message["id"] for message in page["data"]]
+    assert {answer.json()["id"]: answer.json() for answer in answers} == {m["id"]: m for m in page["data"]}
+    assert len(set(ids)) == 50
+
+
+async def test_a_new_message_has_every_field_of_the_contract(api, path):
+    answer = await api.post(path, json={"content": "Where is my order?"})
+
+    message = answer.json()
+    assert answer.status_code == 201
+    assert list(message) == FIELDS
+    assert answer.headers["location"] == f"/api/v1{path}/{message['id']}"
+    assert UUID(message["id"]).version == 7
+    assert TIME.fullmatch(message["created_at"])
+    assert message == {
+        "id": message["id"],
+        "session_id": path.split("/")[2],
+        "seq": 1,
+        "role": "user",
+        "content": "Where is my order?",
+        "attachments": [],
+        "tool_calls": [],
+        "tool_call_id": None,
+        "parent_id": None,
+        "metadata": {},
+        "usage": None,
+        "created_at": message["created_at"],
+    }
+    assert (await api.get(f"{path}/{message['id']}")).json() == message
+
+
+async def test_a_message_comes_back_as_it_was_sent(api, path):
+    parent = (await api.post(path, json={"content": "first"})).json()
+    draft = {
+        "role": "assistant",
+        "content": [{"type": "text", "text": "é"}, {"type": "data", "data": {"type": "x", "n": None}}],
+        "parent_id": parent["id"],
+        "metadata": {"model": "m", "list": [], "null": None},
+        "usage": {"input_tokens": 0, "output_tokens": 2**53, "cost": 0.25},
+    }
+
+    message = (await api.post(path, json=draft)).json()
+
+    assert {name: message[name] for name in draft} == draft
+    assert (await api.get(f"{path}/{message['id']}")).json() == message
+    assert (await api.get(path)).json()["data"] == [message, parent]
+
+
+@pytest.mark.parametrize(
+    ("field", "taken", "refused"),
+    [
+        ("content", ["x", "é" * 100_000, [{"type": "text", "text": "x"}] * 100], ["", "x" * 100_001, [], None, 5, {}]),
+        ("content", [[{"type": "data", "data": {}}]], [[{"type": "data", "data": []}], [{"type": "data"}]]),
+        ("content", [], [["x"], [{"type": "image", "text": "x"}], [{"text": "x"}], [{"type": "text", "text": ""}]]),
+        ("content", [], [[{"type": "text", "text": "x"}] * 101, [{"type": "text", "text": "x", "y": 1}]]),
+        ("role", ["user", "assistant", "system"], ["tool", "User", "", None, 5]),
+        ("parent_id", [None], ["", "x", 5]),
+        ("metadata", [{}, {"k": "x" * (16 * 1024 - 8)}], [{"k": "x" * (16 * 1024 - 7)}, [], None]),
+        ("usage", [None, {}, {"cost": 0}], [{"cost": -1}, {"input_tokens": -1}, {"output_tokens": 1.5}, {"x": 1}, []]),
+    ],
+)
+async def test_fields_of_a_message_have_the_bounds_of_the_contract(api, path, field, taken, refused):
+    async def status(value):
+        return (await api.post(path, json={"content": "x"} | {field: value})).status_code
+
+    assert [await status(value) for value in taken] == [201] * len(taken)
+    assert [await status(value) for value in refused] == [400] * len(refused)
+
+
+@pytest.mark.parametrize(
+    ("draft", "fault"),
+    [
+        ({"attachment_ids": [str(uuid4())]}, "attachment_ids"),
+        ({"tool_calls": [{"tool_name": "t", "arguments": {}}]}, "tool_calls"),
+        ({"tool_call_id": "call-1"}, "tool_call_id"),
+        ({"role": "tool"}, "role"),
+        ({"content": [{"type": "attachment", "attachment_id": str(uuid4())}]}, "content[0].type"),
+    ],
+)
+async def test_attachments_and_tool_calls_are_refused_until_they_come(api, path, draft, fault):
+    one = await api.post(path, json={"content": "x"} | draft)
+    batch = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}, {"content": "x"} | draft]})
+
+    assert (one.status_code, one.json()["errors"][0]["path"]) == (400, f"body.{fault}")
+    assert (batch.status_code, batch.json()["errors"][0]["path"]) == (400, f"body.messages[1].{fault}")
+    assert (await api.get(path)).json()["data"] == []
+
+
+@pytest.mark.parametrize("parent", ["unknown", "of another session", "of the same batch"])
+async def test_a_parent_must_be_a_message_of_the_session(api, path, open_session, parent):
+    elsewhere = f"/sessions/{(await open_session())['id']}/messages"
+    other = (await api.post(elsewhere, json={"content": "x"})).json()
+    parent_id = other["id"] if parent == "of another session" else str(uuid4())
+
+    one = await api.post(path, json={"content": "x", "parent_id": parent_id})
+    batch = await api.post(
+        f"{path}/batch", json={"messages": [{"content": "x"}, {"content": "x", "parent_id": parent_id}]}
+    )
+
+    assert (one.status_code, one.json()["code"], one.json()["index"]) == (422, "invalid_reference", 0)
+    assert (batch.status_code, batch.json()["code"], batch.json()["index"]) == (422, "invalid_reference", 1)
+    assert (await api.get(path)).json()["data"] == []
+
+
+@pytest.mark.parametrize(("move", "status"), [(None, "created"), ("suspend", "suspended"), ("end", "ended")])
+async def test_a_session_that_is_not_active_takes_no_message(api, open_session, move, status):
+    session = await open_session(activate=move is not None)
+    if move == "suspend":
+        await api.post(f"/sessions/{session['id']}/suspend")
+    if move == "end":
+        await api.delete(f"/sessions/{session['id']}")
+    path = f"/sessions/{session['id']}/messages"
+
+    answers = [
+        await api.post(path, json={"content": "x"}),
+        await api.post(f"{path}/batch", json={"messages": [{"content": "x"}]}),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (409, "session_not_active")
+        assert answer.json()["current_status"] == status
+        assert isinstance(answer.json()["allowed"], list)
+    assert (await api.get(path)).json()["data"] == []
+
+
+async def test_a_session_takes_as_many_messages_as_its_config_allows(api, open_session):
+    session = await open_session(config={"max_messages": 3})
+    path = f"/sessions/{session['id']}/messages"
+    too_many = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}] * 4})
+
+    answers = await asyncio.gather(*(api.post(path, json={"content": "x"}) for _ in range(10)))
+
+    assert (too_many.status_code, too_many.json()["code"]) == (409, "message_limit_exceeded")
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [409] * 7
+    refused = next(answer.json() for answer in answers if answer.status_code == 409)
+    assert (refused["code"], refused["current_status"]) == ("message_limit_exceeded", "active")
+    assert (refused["message_count"], refused["max_messages"]) == (3, 3)
+    await api.patch(f"/sessions/{session['id']}", json={"config": {"max_messages": 4}})
+    assert (await api.post(path, json={"content": "x"})).json()["seq"] == 4
+
+
+async def test_a_batch_is_appended_whole_and_in_its_order(api, path):
+    await api.post(path, json={"content": "before"})
+    drafts = [{"content": f"b{n}", "role": ("user", "assistant")[n % 2], "metadata": {"n": n}} for n in range(100)]
+
+    answer = await api.post(f"{path}/batch", json={"messages": drafts})
+
+    appended = answer.json()["data"]
+    assert answer.status_code == 201
+    assert [message["seq"] for message in appended] == list(range(2, 102))
+    assert [{name: message[name] for name in drafts[0]} for message in appended] == drafts
+    page = (await api.get(path, params={"order": "asc", "limit": 200})).json()
+    assert page["data"][1:] == appended
+
+
+async def test_concurrent_batches_keep_their_numbers_together(api, path):
+    answers = await asyncio.gather(
+        *(api.post(f"{path}/batch", json={"messages": [{"content": f"{n}"}] * 7}) for n in range(12)),
+        *(api.post(path, json={"content": "single"}) for _ in range(12)),
+    )
+
+    batches = [[message["seq"] for message in answer.json()["data"]] for answer in answers[:12]]
+    assert all(seqs == list(range(seqs[0], seqs[0] + 7)) for seqs in batches)
+    taken = sorted([seq for seqs in batches for seq in seqs] + [answer.json()["seq"] for answer in answers[12:]])
+    assert taken == list(range(1, 12 * 8 + 1))
+
+
+@pytest.mark.parametrize("count", [0, 101])
+async def test_a_batch_holds_one_to_a_hundred_messages(api, path, count):
+    answer = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}] * count})
+
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (400, "body.messages")
+
+
+async def test_every_fault_of_a_batch_is_named_and_nothing_is_appended(api, path):
+    drafts = [{"content": "fine"}, {"content": ""}, {"role": "nobody", "content": "x"}, {"content": "x", "seq": 1}]
+
+    answer = await api.post(f"{path}/batch", json={"messages": drafts})
+
+    assert answer.status_code == 400
+    assert [fault["path"] for fault in answer.json()["errors"]] == [
+        "body.messages[1].content",
+        "body.messages[2].role",
+        "body.messages[3].seq",
+    ]
+    assert (await api.get(path)).json()["data"] == []
+
+
+async def test_a_deleted_message_leaves_a_tombstone_without_content(api, path, sql):
+    first = (await api.post(path, json={"content": "before"})).json()
+    draft = {"content": "canary-of-deletion", "metadata": {"m": "canary-of-deletion"}, "usage": {"cost": 1}}
+    gone = (await api.post(path, json=draft | {"parent_id": first["id"]})).json()
+    last = (await api.post(path, json={"content": "after", "parent_id": gone["id"]})).json()
+
+    answers = [await api.delete(f"{path}/{gone['id']}") for _ in range(2)]
+
+    assert [(answer.status_code, answer.content) for answer in answers] == [(204, b"")] * 2
+    assert (await api.get(path)).json()["data"] == [last, first]
+    tombstone = (await api.get(f"{path}/{gone['id']}", params={"include_deleted": "true"})).json()
+    assert TIME.fullmatch(tombstone["deleted_at"])
+    assert tombstone == gone | {
+        "content": None,
+        "metadata": {},
+        "usage": None,
+        "deleted_at": tombstone["deleted_at"],
+    }
+    assert (await api.get(path, params={"include_deleted": "true"})).json()["data"] == [last, tombstone, first]
+    plain = await api.get(f"{path}/{gone['id']}")
+    assert (plain.status_code, plain.json()["code"]) == (404, "message_not_found")
+    for table in ("messages", "events", "outbox", "sessions"):
+        rows = await sql(f"SELECT {table}::text AS row FROM {table}")
+        assert not [row["row"] for row in rows if "canary-of-deletion" in row["row"]]
+
+
+async def test_a_deleted_message_keeps_its_number_and_frees_its_place(api, open_session):
+    session = await open_session(config={"max_messages": 2})
+    path = f"/sessions/{session['id']}/messages"
+    first = (await api.post(path, json={"content": "1"})).json()
+    await api.post(path, json={"content": "2"})
+
+    await api.delete(f"{path}/{first['id']}")
+
+    third = await api.post(path, json={"content": "3"})
+    assert (third.status_code, third.json()["seq"]) == (201, 3)
+    assert (await api.get(f"/sessions/{session['id']}")).json()["message_count"] == 2
+
+
+async def test_of_ten_concurrent_deletions_one_is_told(api, path):
+    message = (await api.post(path, json={"content": "x"})).json()
+
+    answers = await asyncio.gather(*(api.delete(f"{path}/{message['id']}") for _ in range(10)))
+
+    assert {answer.status_code for answer in answers} == {204}
+    events = (await api.get(path.replace("messages", "events"), params={"type": "message.deleted"})).json()["data"]
+    assert [event["data"] for event in events] == [{"message_id": message["id"], "message_seq": 1}]
+
+
+async def test_a_message_of_another_session_is_not_found_here(api, path, open_session):
+    elsewhere = f"/sessions/{(await open_session())['id']}/messages"
+    other = (await api.post(elsewhere, json={"content": "x"})).json()
+
+    answers = [await api.get(f"{path}/{other['id']}"), await api.delete(f"{path}/{other['id']}")]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "message_not_found")] * 2
+    assert (await api.get(f"{elsewhere}/{other['id']}")).json() == other
+
+
+async def test_messages_of_an_ended_session_can_be_read_but_not_deleted(api, open_session):
+    session = await open_session(system_prompt="x")
+    path = f"/sessions/{session['id']}/messages"
+    (message,) = (await api.get(path)).json()["data"]
+    await api.delete(f"/sessions/{session['id']}")
+
+    answer = await api.delete(f"{path}/{message['id']}")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "session_ended")
+    assert (answer.json()["current_status"], answer.json()["allowed"]) == ("ended", [])
+    assert (await api.get(f"{path}/{message['id']}")).json() == message

@@ -26,8 +26,8 @@ ALL_ROWS = 10_000
 
 async def add_rows(database: Database, tenant: str, count: int, *, spread_seconds: int = 300) -> None:
     """Sessions of every kind, many of them at the very same moments, with times in the last minutes."""
-    chance = random.Random(f"{tenant}{count}")  # noqa: S311 - examples, not secrets
     now = (await query(database, "SELECT statement_timestamp()"))[0][0]
+    chance = random.Random(f"{tenant}{now}")  # noqa: S311 - examples, not secrets; others at each call
     for _ in range(count):
         created = now - timedelta(seconds=chance.randrange(spread_seconds))
         updated = created + timedelta(seconds=chance.choice((0, 0, 1, 59, 60, 61)))

@@ -1,0 +1,94 @@
+"""Conversations for tests: opened, spoken in, past their time."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from service.commands.messages import append_messages
+from service.commands.sessions import Opening, open_session
+from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.event import Actor, ActorKind, Cause
+from service.domain.message import Message, MessageDraft
+from service.domain.session import Session, SessionConfig
+from service.store.engine import Database
+
+CAUSE = Cause(actor=Actor(kind=ActorKind.SERVICE, subject="tests"), request_id="request-of-tests")
+
+
+def service_of(tenant_id: str) -> Caller:
+    """A service of a tenant, with every scope."""
+    return Caller(tenant_id=tenant_id, subject="service", kind=CallerKind.SERVICE, scopes=frozenset({Scope.ADMIN}))
+
+
+def user_of(tenant_id: str, user_id: str) -> Caller:
+    """A user of a tenant, with every scope: it still sees its own sessions only."""
+    return Caller(tenant_id=tenant_id, subject=user_id, kind=CallerKind.USER, scopes=frozenset({Scope.ADMIN}))
+
+
+def opening(**fields: Any) -> Opening:
+    """What a caller wants a new session to be: active, unless a field says otherwise."""
+    wanted: dict[str, Any] = {
+        "user_id": "user-1",
+        "agent_id": "agent-1",
+        "title": None,
+        "external_id": None,
+        "return_existing": False,
+        "config": SessionConfig(),
+        "system_prompt": None,
+        "metadata": {},
+        "tags": [],
+        "activate": True,
+    }
+    return Opening(**wanted | fields)
+
+
+async def opened(database: Database, caller: Caller, **fields: Any) -> Session:
+    """A new session; see `opening`."""
+    async with database.begin() as tx:
+        session, _ = await open_session(tx, caller, opening(**fields), CAUSE)
+    return session
+
+
+async def said(database: Database, caller: Caller, session_id: UUID, *texts: str) -> list[Message]:
+    """Messages that were appended together, as one statement on its own."""
+    async with database.connect() as tx:
+        return await append_messages(tx, caller, session_id, [MessageDraft(content=text) for text in texts], CAUSE)
+
+
+async def query(database: Database, text: str, *arguments: Any) -> list[asyncpg.Record]:
+    """The rows of a query of the test's own."""
+    async with database.connect() as tx:
+        return await tx._connection.fetch(text, *arguments)
+
+
+async def let_its_time_pass(database: Database, session_id: UUID) -> None:
+    """Move all that a session has seen into the past, so that its time was over a second ago."""
+    async with database.begin() as tx:
+        shift = await tx._connection.fetchval(
+            "SELECT clock_timestamp() - expires_at - interval '1 second' FROM sessions WHERE id = $1", session_id
+        )
+        await tx._connection.execute(
+            """
+            UPDATE sessions SET created_at = created_at + $2, updated_at = updated_at + $2,
+                last_message_at = last_message_at + $2, expires_at = expires_at + $2
+            WHERE id = $1
+            """,
+            session_id,
+            shift,
+        )
+        await tx._connection.execute(
+            """
+            UPDATE messages SET created_at = created_at + $2, deleted_at = deleted_at + $2 WHERE session_id = $1
+            """,
+            session_id,
+            shift,
+        )
+        await tx._connection.execute(
+            "UPDATE events SET occurred_at = occurred_at + $2 WHERE session_id = $1", session_id, shift
+        )
+        await tx._connection.execute(
+            "UPDATE outbox SET recorded_at = recorded_at + $2 WHERE session_id = $1", session_id, shift
+        )

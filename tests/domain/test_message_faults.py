@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.domain.message import MessageDraft, Role, faults_of
+from service.ids import new_id
+
+
+def draft_of(**fields: Any) -> MessageDraft:
+    return msgspec.convert({"content": "hello"} | fields, MessageDraft)
+
+
+def places_of(draft: MessageDraft) -> list[str]:
+    return [fault.path for fault in faults_of(draft, "body")]
+
+
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.TOOL])
+def test_every_role_but_tool_may_speak(role: Role):
+    assert places_of(draft_of(role=role)) == []
+
+
+def test_a_draft_with_everything_that_is_taken_has_no_fault():
+    draft = draft_of(
+        role="assistant",
+        content=[{"type": "text", "text": "hi"}, {"type": "data", "data": {"any": [None, 1.5, {}]}}],
+        parent_id=str(new_id()),
+        metadata={"a": 1},
+        usage={"input_tokens": 1, "output_tokens": 0, "cost": 0.5},
+    )
+
+    assert places_of(draft) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"attachment_ids": [str(new_id())]}, "body.attachment_ids"),
+        ({"tool_calls": [{}]}, "body.tool_calls"),
+        ({"tool_call_id": ""}, "body.tool_call_id"),
+        ({"role": "tool"}, "body.role"),
+        ({"content": [{"type": "attachment", "attachment_id": str(new_id())}]}, "body.content[0].type"),
+        ({"metadata": {"a": "x" * 16_384}}, "body.metadata"),
+    ],
+)
+def test_each_reserved_or_oversized_field_is_named(fields: dict[str, Any], place: str):
+    assert places_of(draft_of(**fields)) == [place]
+
+
+def test_all_faults_are_named_at_once_at_the_drafts_own_place():
+    draft = draft_of(role="tool", tool_call_id="c", content=[{"type": "text", "text": "x"}] * 2 + [attachment_part()])
+
+    assert [fault.path for fault in faults_of(draft, "body.messages[7]")] == [
+        "body.messages[7].tool_call_id",
+        "body.messages[7].role",
+        "body.messages[7].content[2].type",
+    ]
+
+
+def attachment_part() -> dict[str, str]:
+    return {"type": "attachment", "attachment_id": str(new_id())}
+
+
+def test_metadata_may_have_exactly_16_kib_of_json():
+    fitting = {"a": "x" * (16_384 - len('{"a":""}'))}
+
+    assert places_of(draft_of(metadata=fitting)) == []
+    assert places_of(draft_of(metadata={"a": fitting["a"] + "x"})) == ["body.metadata"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": ""},
+        {"content": "x" * 100_001},
+        {"content": []},
+        {"content": [{"type": "text", "text": ""}]},
+        {"content": [{"type": "text", "text": "x"}] * 101},
+        {"content": [{"type": "video", "text": "x"}]},
+        {"content": [{"type": "text", "text": "x", "more": 1}]},
+        {"content": None},
+        {"content": 7},
+        {"role": "robot"},
+        {"usage": {"input_tokens": -1}},
+        {"usage": {"input_tokens": 2**53 + 1}},
+        {"usage": {"cost": -0.1}},
+        {"usage": {"tokens": 1}},
+        {"metadata": []},
+        {"parent_id": "1"},
+        {"unknown": 1},
+    ],
+)
+def test_what_no_message_can_be_is_no_draft(fields: dict[str, Any]):
+    with pytest.raises(msgspec.ValidationError):
+        draft_of(**fields)
+
+
+def test_the_longest_text_counts_characters_not_bytes():
+    assert draft_of(content="\U0001f600" * 100_000).content == "\U0001f600" * 100_000

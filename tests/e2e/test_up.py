@@ -1,0 +1,174 @@
+"""`holdfast up` as a person uses it: its words, its stops, its refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from stack import DEADLINE_SECONDS, HOLDFAST, Part, clean_environment, free_port, processes_below, tail, wait_until
+
+STOP_SECONDS_MAX = 20.0
+"""The promise: Ctrl-C ends all within it."""
+
+READY = re.compile(
+    r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
+    re.DOTALL,
+)
+
+
+class Up(Part):
+    """A running `holdfast up`, a group of processes of its own as in a terminal."""
+
+    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
+        super().__init__(name, [HOLDFAST, "up"], environment, folder)
+        self.data = Path(environment["HOLDFAST_DATA_DIR"])
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for_banner(self) -> re.Match[str]:
+        wait_until(
+            lambda: READY.search(self.text()) or not self.running, f"it is ready:\n{self.text()}", 2 * DEADLINE_SECONDS
+        )
+        banner = READY.search(self.text())
+        assert banner, self.text()
+        return banner
+
+    def web_pids(self) -> list[int]:
+        return [pid for pid, args in processes_below(self.pid).items() if args.endswith("-m service")]
+
+    def press_ctrl_c(self) -> int:
+        os.killpg(self.pid, signal.SIGINT)
+        wait_until(lambda: not self.running, f"it ended:\n{tail(self.log)}", STOP_SECONDS_MAX)
+        return self.wait()
+
+
+StartUp = Callable[..., Up]
+
+
+@pytest.fixture(scope="module")
+def start_up(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterator[StartUp]:
+    """Starts `holdfast up` with a data folder, on a free port; ends what tests leave."""
+    started: list[Up] = []
+    logs = tmp_path_factory.mktemp("up-logs")
+
+    def start(data: Path, port: int | None = None) -> Up:
+        environment = clean_environment(bytecode, HOLDFAST_DATA_DIR=str(data), PORT=str(port or free_port()))
+        started.append(Up(f"up{len(started)}", environment, logs))
+        started[-1].start()
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            if one.running:
+                one.stop()
+
+
+@pytest.fixture(scope="module")
+def running(start_up: StartUp, tmp_path_factory: pytest.TempPathFactory) -> Up:
+    """One that runs for the tests that do not stop it."""
+    one = start_up(tmp_path_factory.mktemp("running"))
+    one.wait_for_banner()
+    return one
+
+
+def alive(processes: dict[int, str]) -> dict[int, str]:
+    """Those that still run."""
+    shown = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+    running = {int(pid) for pid, stat in (line.split() for line in shown.splitlines()) if not stat.startswith("Z")}
+    return {pid: args for pid, args in processes.items() if pid in running}
+
+
+def api(up: Up) -> httpx2.Client:
+    """A client with the key that was printed."""
+    banner = up.wait_for_banner()
+    return httpx2.Client(
+        base_url=f"{banner['address']}/api/v1", headers={"Authorization": f"Bearer {banner['key']}"}, trust_env=False
+    )
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the printed line needs curl")
+def test_the_printed_line_opens_a_session(running: Up) -> None:
+    line = running.wait_for_banner()["curl"]
+
+    done = subprocess.run([*shlex.split(line), "-w", "\n%{http_code}"], capture_output=True, text=True, check=False)
+
+    body, _, status = done.stdout.rpartition("\n")
+    assert status == "201", done
+    assert json.loads(body)["status"] == "active"
+
+
+def test_a_killed_web_process_comes_back(running: Up) -> None:
+    with api(running) as client:
+        opened = client.post("/sessions", json={"agent_id": "e2e"}).json()
+    (web,) = running.web_pids()
+
+    os.kill(web, signal.SIGKILL)
+    wait_until(lambda: running.web_pids() not in ([], [web]), "another web process was started")
+
+    def answer() -> httpx2.Response | None:
+        try:
+            with api(running) as client:
+                return client.get(f"/sessions/{opened['id']}")
+        except httpx2.TransportError:
+            return None
+
+    wait_until(lambda: (found := answer()) is not None and found.json() == opened, f"it answers:\n{running.text()}")
+    assert "web was ended by SIGKILL; it starts again in 0.2 s" in running.text()
+
+
+def test_a_second_one_in_the_same_folder_is_refused(running: Up, start_up: StartUp) -> None:
+    second = start_up(running.data)
+
+    assert second.wait() == 1
+    assert re.fullmatch(
+        rf"Holdfast already runs in {re.escape(str(running.data))} \(process {running.pid}\): [^\n]+\n", second.text()
+    )
+    with api(running) as client:
+        assert client.get("/sessions").status_code == 200
+
+
+def test_a_port_in_use_is_named(start_up: StartUp, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        one = start_up(tmp_path, port)
+
+        assert one.wait() == 1
+    assert re.fullmatch(rf"Port {port} of 127\.0\.0\.1 is in use: [^\n]*PORT={port + 1} [^\n]*\n", one.text())
+
+
+def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_up: StartUp, tmp_path: Path) -> None:
+    first = start_up(tmp_path)
+    key = first.wait_for_banner()["key"]
+    with api(first) as client:
+        opened = client.post("/sessions", json={"agent_id": "e2e", "activate": True}).json()["id"]
+        said = client.post(f"/sessions/{opened}/messages", json={"content": "hello"}).json()
+    processes = processes_below(first.pid)
+
+    ended = first.press_ctrl_c()
+    left = alive(processes)
+    again = start_up(tmp_path)
+    same_key = again.wait_for_banner()["key"] == key
+    with api(again) as client:
+        kept = client.get(f"/sessions/{opened}/messages").json()["data"]
+
+    assert (ended, left) == (0, {})
+    assert len(processes) >= 6, processes  # web, three workers, PostgreSQL, Valkey
+    assert "Traceback" not in first.text()
+    assert same_key
+    assert kept == [said]
+    assert again.press_ctrl_c() == 0

@@ -1,0 +1,261 @@
+"""The status table of API 1: every code that can occur, the shape of its document, its page and its headers."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+import pytest
+
+from service.domain.errors import DomainError
+from service.handlers.problems import STATUSES
+from service.handlers.reference import all_refusals
+from service.handlers.writing import _digest
+
+MEMBERS = ["type", "title", "status", "detail", "instance", "code", "request_id"]
+TABLE = {
+    400: {"invalid_request", "invalid_cursor"},
+    401: {"unauthenticated"},
+    403: {"insufficient_scope"},
+    404: {"session_not_found", "message_not_found", "not_found"},
+    405: {"method_not_allowed"},
+    409: {
+        "invalid_transition",
+        "session_not_active",
+        "session_ended",
+        "message_limit_exceeded",
+        "already_exists",
+        "request_in_progress",
+    },
+    410: {"session_expired"},
+    412: {"version_mismatch"},
+    413: {"payload_too_large"},
+    415: {"unsupported_media_type"},
+    422: {"invalid_reference", "idempotency_key_reused"},
+    500: {"internal_error"},
+    503: {"unavailable"},
+}
+"""The codes of API 1 that this version can answer with, and the two that every server needs (405, 500)."""
+
+RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
+
+
+class Provoke:
+    """For each code one request that gets it."""
+
+    def __init__(self, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off):
+        self.api, self.open, self.let_expire, self.sql = api, open_session, let_expire, sql
+        self.database, self.tenant, self.nobody, self.reader, self.cut_off = database, tenant, nobody, reader, cut_off
+
+    async def invalid_request(self):
+        return await self.api.post("/sessions", json={})
+
+    async def invalid_cursor(self):
+        return await self.api.get("/sessions", params={"cursor": "x"})
+
+    async def unauthenticated(self):
+        return await self.nobody.get("/sessions")
+
+    async def insufficient_scope(self):
+        return await self.reader.post("/sessions", json={"agent_id": "a"})
+
+    async def session_not_found(self):
+        return await self.api.get(f"/sessions/{RANDOM_ID}")
+
+    async def message_not_found(self):
+        return await self.api.get(f"/sessions/{(await self.open())['id']}/messages/{RANDOM_ID}")
+
+    async def not_found(self):
+        return await self.api.get("/nowhere")
+
+    async def method_not_allowed(self):
+        return await self.api.put("/sessions")
+
+    async def invalid_transition(self):
+        return await self.api.post(f"/sessions/{(await self.open())['id']}/resume")
+
+    async def session_not_active(self):
+        session = await self.open(activate=False)
+        return await self.api.post(f"/sessions/{session['id']}/messages", json={"content": "x"})
+
+    async def session_ended(self):
+        path = f"/sessions/{(await self.open())['id']}"
+        await self.api.delete(path)
+        return await self.api.patch(path, json={"title": "x"})
+
+    async def message_limit_exceeded(self):
+        session = await self.open(config={"max_messages": 1}, system_prompt="x")
+        return await self.api.post(f"/sessions/{session['id']}/messages", json={"content": "x"})
+
+    async def already_exists(self):
+        await self.open(external_id="taken")
+        return await self.api.post("/sessions", json={"agent_id": "a", "external_id": "taken"})
+
+    async def request_in_progress(self):
+        body, key = b'{"agent_id":"a"}', "key-in-use"
+        key_id = _digest(self.tenant, "service", "service", "POST", "/api/v1/sessions", "", key)
+        async with self.database.begin() as tx:  # another process: it has taken the key and not finished
+            await tx._connection.execute(
+                """INSERT INTO idempotency_keys (id, tenant_id, fingerprint, created_at)
+                   VALUES ($1, $2, $3, statement_timestamp())""",
+                key_id,
+                self.tenant,
+                hashlib.sha256(body).digest(),
+            )
+            headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+            return await self.api.post("/sessions", content=body, headers=headers)
+
+    async def session_expired(self):
+        session = await self.open()
+        await self.let_expire(session["id"])
+        return await self.api.post(f"/sessions/{session['id']}/suspend")
+
+    async def version_mismatch(self):
+        return await self.api.post(f"/sessions/{(await self.open())['id']}/suspend", headers={"If-Match": '"9"'})
+
+    async def payload_too_large(self):
+        return await self.api.post("/sessions", content=b" " * 2_000_000, headers={"Content-Type": "application/json"})
+
+    async def unsupported_media_type(self):
+        return await self.api.post("/sessions", content=b"{}", headers={"Content-Type": "text/plain"})
+
+    async def invalid_reference(self):
+        session = await self.open()
+        return await self.api.post(f"/sessions/{session['id']}/messages", json={"content": "x", "parent_id": RANDOM_ID})
+
+    async def idempotency_key_reused(self):
+        for agent in "ab":
+            answer = await self.api.post("/sessions", json={"agent_id": agent}, headers={"Idempotency-Key": "k"})
+        return answer
+
+    async def internal_error(self):
+        session = await self.open()
+        statement = """UPDATE sessions SET config = '{"canary": "of the inside"}' WHERE id = CAST(:id AS uuid)"""
+        await self.sql(statement, id=session["id"])
+        return await self.api.get(f"/sessions/{session['id']}")
+
+    async def unavailable(self):
+        return await self.cut_off.get("/sessions")
+
+
+@pytest.fixture
+async def provoke(
+    api, app, tenant, sql, open_session, let_expire, database, make_key, client_of, settings, running_app
+):
+    def at_api(client):
+        client.base_url = api.base_url
+        return client
+
+    dead = msgspec.structs.replace(settings, database_url="postgresql://postgres@/none?host=/nonexistent")
+    async with (
+        running_app(dead) as without_database,
+        at_api(client_of(app)) as nobody,
+        at_api(client_of(app, await make_key(tenant, "sessions:read"))) as reader,
+        at_api(client_of(without_database, "hf_any")) as cut_off,
+    ):
+        yield Provoke(api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off)
+
+
+def test_the_table_is_the_contracts():
+    assert {code: status.value for code, status in STATUSES.items()} == {
+        code: status for status, codes in TABLE.items() for code in codes
+    }
+    assert {kind.code for kind in all_refusals(DomainError)} == set(STATUSES)
+
+
+@pytest.mark.parametrize("code", STATUSES)
+async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provoke, code):
+    answer = await getattr(provoke, code)()
+
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (STATUSES[code].value, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert list(problem)[: len(MEMBERS)] == MEMBERS
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["status"] == answer.status_code
+    assert problem["instance"] == answer.request.url.path
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["title"] == code.replace("_", " ").capitalize()
+    assert problem["detail"][-1] in ".…)" or code == "invalid_request"
+    for leak in ("Traceback", "asyncpg", "SELECT", "msgspec", "service.", "/work", "canary"):
+        assert leak not in answer.text
+    if answer.status_code == 409 and code not in {"already_exists", "request_in_progress"}:
+        assert problem["current_status"] in {"created", "active", "suspended", "ended"}
+        assert isinstance(problem.get("allowed", []), list)
+    assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
+    assert ("retry-after" in answer.headers) is (code in {"request_in_progress", "unavailable"})
+    async with client_of(app) as client:
+        page = await client.get(problem["type"])
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert code in page.text
+    assert str(answer.status_code) in page.text
+
+
+@pytest.mark.parametrize("code", ["nothing", "Session_Not_Found", "%3Cscript%3E", "a" * 3000])
+async def test_a_code_that_is_none_has_no_page(app, client_of, code):
+    async with client_of(app) as client:
+        answer = await client.get(f"/problems/{code}")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+ALLOWED = {
+    "/api/v1/sessions": {"GET", "POST"},
+    "/api/v1/sessions/x": {"GET", "PATCH", "DELETE"},
+    "/api/v1/sessions/x/activate": {"POST"},
+    "/api/v1/sessions/x/suspend": {"POST"},
+    "/api/v1/sessions/x/resume": {"POST"},
+    "/api/v1/sessions/x/messages": {"GET", "POST"},
+    "/api/v1/sessions/x/messages/batch": {"POST"},
+    "/api/v1/sessions/x/messages/y": {"GET", "DELETE"},
+    "/api/v1/sessions/x/events": {"GET"},
+    "/api/v1/api-keys": {"GET", "POST"},
+    "/api/v1/api-keys/x": {"DELETE"},
+    "/health/live": {"GET"},
+    "/health/ready": {"GET"},
+    "/metrics": {"GET"},
+    "/schema": {"GET"},
+    "/schema/openapi.json": {"GET"},
+    "/problems/not_found": {"GET"},
+}
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+async def test_another_method_is_405_and_told_which_are_allowed(app, client_of, path):
+    async with client_of(app) as client:
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE", "PROPFIND"} - ALLOWED[path]:
+            answer = await client.request(method, path)
+
+            assert (answer.status_code, answer.json()["code"]) == (405, "method_not_allowed")
+            assert set(answer.headers["allow"].split(", ")) - {"OPTIONS"} == ALLOWED[path]
+            assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/api",
+        "/api/v1",
+        "/api/v2/sessions",
+        "/nowhere",
+        "/api/v1/sessions/x/y",
+        "/docs",
+        "/openapi.json",
+        "/%00",
+        "/health",
+        "/static/../x",
+        "/api/v1/sessions/x/messages/y/z",
+        "/" + "x" * 5000,
+        "/é",
+        "/%ff",
+        "/favicon.ico",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+async def test_what_is_not_routed_is_404(app, client_of, path, method):
+    async with client_of(app) as client:
+        answer = await client.request(method, path)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,145 @@
+"""What holds in the database at every moment, whatever happened before: checked after commands, storms and crashes.
+
+`assert await violations(connection) == []`, with any asyncpg connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+RULES = {
+    "messages are numbered 1, 2, 3 … up to last_message_seq": """
+        SELECT s.id FROM sessions s LEFT JOIN messages m ON m.session_id = s.id
+        WHERE $1::uuid IS NULL OR s.id = $1
+        GROUP BY s.id, s.last_message_seq
+        HAVING (count(m.seq), coalesce(min(m.seq), 1), coalesce(max(m.seq), 0))
+               <> (s.last_message_seq, 1, s.last_message_seq)
+    """,
+    "message_count counts the messages that are not deleted": """
+        SELECT s.id FROM sessions s LEFT JOIN messages m ON m.session_id = s.id AND m.deleted_at IS NULL
+        WHERE $1::uuid IS NULL OR s.id = $1
+        GROUP BY s.id, s.message_count HAVING count(m.seq) <> s.message_count
+    """,
+    "events are numbered 1, 2, 3 … up to last_event_seq": """
+        SELECT s.id FROM sessions s LEFT JOIN events e ON e.session_id = s.id
+        WHERE $1::uuid IS NULL OR s.id = $1
+        GROUP BY s.id, s.last_event_seq
+        HAVING (count(e.seq), coalesce(min(e.seq), 1), coalesce(max(e.seq), 0))
+               <> (s.last_event_seq, 1, s.last_event_seq)
+    """,
+    "each message has one message.created, in the order of the messages": """
+        SELECT coalesce(m.session_id, e.session_id) AS id
+        FROM (SELECT session_id, id, seq, row_number() OVER (PARTITION BY session_id ORDER BY seq) AS place
+              FROM messages) m
+        FULL JOIN (SELECT session_id, (data ->> 'message_id')::uuid AS message_id,
+                          (data ->> 'message_seq')::bigint AS message_seq,
+                          row_number() OVER (PARTITION BY session_id ORDER BY seq) AS place
+                   FROM events WHERE type = 'message.created') e
+          ON e.session_id = m.session_id AND e.message_id = m.id AND e.message_seq = m.seq AND e.place = m.place
+        WHERE (m.id IS NULL OR e.message_id IS NULL) AND ($1::uuid IS NULL OR coalesce(m.session_id, e.session_id) = $1)
+    """,
+    "each tombstone has one message.deleted": """
+        SELECT coalesce(m.session_id, e.session_id) AS id
+        FROM (SELECT session_id, id FROM messages WHERE deleted_at IS NOT NULL) m
+        FULL JOIN (SELECT session_id, (data ->> 'message_id')::uuid AS message_id, count(*) AS times
+                   FROM events WHERE type = 'message.deleted' GROUP BY 1, 2) e
+          ON e.session_id = m.session_id AND e.message_id = m.id AND e.times = 1
+        WHERE (m.id IS NULL OR e.message_id IS NULL) AND ($1::uuid IS NULL OR coalesce(m.session_id, e.session_id) = $1)
+    """,
+    "the times of messages never go backwards": """
+        SELECT session_id AS id FROM (
+            SELECT session_id, created_at, lag(created_at) OVER (PARTITION BY session_id ORDER BY seq) AS before
+            FROM messages WHERE $1::uuid IS NULL OR session_id = $1
+        ) told WHERE created_at < before
+    """,
+    "the times of events never go backwards": """
+        SELECT session_id AS id FROM (
+            SELECT session_id, occurred_at, lag(occurred_at) OVER (PARTITION BY session_id ORDER BY seq) AS before
+            FROM events WHERE $1::uuid IS NULL OR session_id = $1
+        ) told WHERE occurred_at < before
+    """,
+    "what waits in the outbox is an event, once": """
+        SELECT o.session_id AS id FROM outbox o
+        LEFT JOIN events e ON e.session_id = o.session_id AND e.seq = o.event_seq AND e.type = o.event_type
+             AND e.tenant_id = o.tenant_id AND e.occurred_at = o.recorded_at
+        WHERE $1::uuid IS NULL OR o.session_id = $1
+        GROUP BY o.session_id, o.event_seq HAVING count(*) <> 1 OR count(e.seq) <> 1
+    """,
+    "the outbox holds a session's events in their order": """
+        SELECT session_id AS id FROM (
+            SELECT session_id, event_seq, lag(event_seq) OVER (PARTITION BY session_id ORDER BY id) AS before
+            FROM outbox WHERE $1::uuid IS NULL OR session_id = $1
+        ) queued WHERE event_seq < before
+    """,
+    "a child has its session, and its session's tenant": """
+        SELECT child.session_id AS id
+        FROM (SELECT session_id, tenant_id FROM messages UNION ALL SELECT session_id, tenant_id FROM events
+              UNION ALL SELECT session_id, tenant_id FROM outbox) child
+        LEFT JOIN sessions s ON s.id = child.session_id AND s.tenant_id = child.tenant_id
+        WHERE s.id IS NULL AND ($1::uuid IS NULL OR child.session_id = $1)
+    """,
+}
+"""Each rule, and the query that finds the sessions that break it."""
+
+OPEN = ("created", "active", "suspended")
+STEPS = {
+    ("nothing", "session.created"): "created",
+    ("created", "session.activated"): "active",
+    ("suspended", "session.activated"): "active",
+    ("active", "session.suspended"): "suspended",
+    ("suspended", "session.resumed"): "active",
+    ("active", "message.created"): "active",
+    **{(status, "session.updated"): status for status in OPEN},
+    **{(status, "message.deleted"): status for status in OPEN},
+    **{(status, "session.ended"): "ended, requested" for status in OPEN},
+    **{(status, "session.expired"): "ended, expired" for status in OPEN},
+}
+"""The life of a session as its events tell it; what is missing here cannot happen, least of all after the end."""
+
+SYSTEM_PROMPT_PLACE = 1
+"""Only the second event may bring a message to a session that is not active: the system prompt it was opened with."""
+
+STORIES = """
+    SELECT s.id, s.status, s.end_reason, e.type
+    FROM sessions s JOIN events e ON e.session_id = s.id
+    WHERE $1::uuid IS NULL OR s.id = $1
+    ORDER BY s.id, e.seq
+"""
+
+
+async def violations(connection: asyncpg.Connection[Any], session_id: UUID | None = None) -> list[str]:
+    """Every rule that a session breaks, with its id; of all sessions, or of one."""
+    found = []
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        for rule, breaking in RULES.items():
+            rows = await connection.fetch(breaking, session_id)
+            found += [f"not so: {rule}: {row['id']}" for row in rows]
+        found += list(_told_otherwise(await connection.fetch(STORIES, session_id)))
+    return found
+
+
+def _told_otherwise(rows: list[asyncpg.Record]) -> Iterator[str]:
+    for (session_id, status, end_reason), story in groupby(rows, key=lambda row: (row["id"], row[1], row[2])):
+        types = [row["type"] for row in story]
+        stands = status if end_reason is None else f"{status}, {end_reason}"
+        told = folded(types)
+        if told != stands:
+            yield f"not so: the events tell the status: {session_id} is {stands}, told: {told} by {types}"
+
+
+def folded(types: list[str]) -> str:
+    """The status that a story leads to, or the step that cannot happen."""
+    stands = "nothing"
+    for place, type_ in enumerate(types):
+        if place == SYSTEM_PROMPT_PLACE and type_ == "message.created":
+            continue
+        step = STEPS.get((stands, type_))
+        if step is None:
+            return f"impossible: {type_} while {stands}"
+        stands = step
+    return stands
