@@ -21,7 +21,7 @@ from service.domain.errors import DomainError
 from service.queue import Queue
 from service.running import with_noted_endpoints
 from service.settings import Settings, SettingsError, read_settings
-from service.store import api_keys
+from service.store import api_keys, schema
 from service.store import migrate as migrations
 from service.store.engine import Database, Tx
 from service.up import up as run_up
@@ -113,6 +113,8 @@ def _text(characters_max: int) -> Callable[[click.Context, click.Parameter, str 
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is not None and not 0 < len(value) <= characters_max:
             raise click.BadParameter(f"Use 1 to {characters_max} characters.")
+        if value is not None and not value.isprintable():  # bytes that are no UTF-8 arrive as lone surrogates
+            raise click.BadParameter("Use letters, digits and signs only.")
         return value
 
     return check
@@ -175,6 +177,9 @@ def _in_transaction(effect: Callable[[Tx], Awaitable[T]]) -> T:
         database = Database(settings.database_url, connections_max=1)
         await database.open()
         try:
+            async with database.connect() as tx:
+                if not await schema.is_current(tx):
+                    raise click.ClickException("The database schema is not current. Run: holdfast migrate")
             async with database.begin() as tx:
                 return await effect(tx)
         finally:

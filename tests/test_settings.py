@@ -1,0 +1,133 @@
+"""The environment as a whole: what is missing or wrong is said in one sentence that names the variable."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from service.settings import VARIABLES, LogLevel, Settings, SettingsError, read_settings
+
+DATABASE_URL = "postgresql://user:password@db.example:5432/holdfast"
+REDIS_URL = "redis://redis.example:6379/0"
+MINIMAL = {"DATABASE_URL": DATABASE_URL, "REDIS_URL": REDIS_URL}
+SECRET = "s" * 32
+
+
+def test_two_addresses_are_enough():
+    settings = read_settings(MINIMAL)
+
+    assert settings == Settings(database_url=DATABASE_URL, redis_url=REDIS_URL)
+    assert (settings.host, settings.port, settings.data_dir) == ("127.0.0.1", 8000, Path(".holdfast"))
+
+
+def test_every_variable_sets_its_field():
+    settings = read_settings(
+        MINIMAL
+        | {
+            "HOST": "0.0.0.0",
+            "PORT": "65535",
+            "HOLDFAST_DATA_DIR": "/var/lib/holdfast",
+            "HOLDFAST_LOG_LEVEL": "warning",
+            "HOLDFAST_DATABASE_CONNECTIONS": "500",
+            "HOLDFAST_JWT_SECRET": SECRET,
+            "HOLDFAST_JWT_JWKS_URL": "https://issuer.example/keys",
+            "HOLDFAST_JWT_ISSUER": "https://issuer.example",
+            "HOLDFAST_JWT_AUDIENCE": "holdfast",
+        }
+    )
+
+    assert settings == Settings(
+        database_url=DATABASE_URL,
+        redis_url=REDIS_URL,
+        host="0.0.0.0",
+        port=65_535,
+        data_dir=Path("/var/lib/holdfast"),
+        log_level=LogLevel.WARNING,
+        database_connections=500,
+        jwt_secret=SECRET,
+        jwt_jwks_url="https://issuer.example/keys",
+        jwt_issuer="https://issuer.example",
+        jwt_audience="holdfast",
+    )
+
+
+def test_every_field_has_its_variable():
+    assert set(VARIABLES) == {field.name for field in msgspec.structs.fields(Settings)}
+
+
+def test_an_empty_variable_counts_as_unset_and_foreign_variables_do_not_matter():
+    empty = dict.fromkeys(VARIABLES.values(), "")
+
+    assert read_settings(empty | MINIMAL | {"PATH": "/bin", "holdfast_x": "1"}) == read_settings(MINIMAL)
+
+
+@pytest.mark.parametrize("scheme", ["postgres://", "postgresql://", "postgresql+asyncpg://"])
+def test_every_usual_scheme_of_postgresql_is_taken(scheme: str):
+    url = f"{scheme}user:password@host/name?sslmode=require"
+
+    assert read_settings(MINIMAL | {"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize("url", ["redis://host", "rediss://:password@host:6380/1", "unix:///run/redis.sock?db=0"])
+def test_every_usual_scheme_of_redis_is_taken(url: str):
+    assert read_settings(MINIMAL | {"REDIS_URL": url}).redis_url == url
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://host/name"),
+        ("DATABASE_URL", "host/name"),
+        ("DATABASE_URL", "://"),
+        ("REDIS_URL", ""),
+        ("REDIS_URL", "host:6379"),
+        ("REDIS_URL", "http://host"),
+        ("PORT", "http"),
+        ("PORT", "0"),
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "80.5"),
+        ("PORT", "9" * 400),
+        ("HOLDFAST_LOG_LEVEL", "loud"),
+        ("HOLDFAST_LOG_LEVEL", "INFO"),
+        ("HOLDFAST_DATABASE_CONNECTIONS", "0"),
+        ("HOLDFAST_DATABASE_CONNECTIONS", "501"),
+        ("HOLDFAST_DATABASE_CONNECTIONS", "many"),
+        ("HOLDFAST_JWT_SECRET", "s" * 31),
+        ("HOLDFAST_JWT_JWKS_URL", "issuer.example/keys"),
+        ("HOLDFAST_JWT_JWKS_URL", "file:///etc/passwd"),
+        ("HOLDFAST_JWT_SECRE", SECRET),
+        ("HOLDFAST_", "x"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence_that_names_the_variable(variable: str, value: str):
+    with pytest.raises(SettingsError) as refused:
+        read_settings(MINIMAL | {variable: value})
+
+    said = str(refused.value)
+    assert variable in said
+    assert re.fullmatch(r"[^\n]+[.)\w]", said)
+    assert "msgspec" not in said
+    assert "$" not in said
+
+
+def test_a_secret_is_not_said_back():
+    for variable, value in (("HOLDFAST_JWT_SECRET", "too-short"), ("DATABASE_URL", "mysql://u:too-short@host/name")):
+        with pytest.raises(SettingsError) as refused:
+            read_settings(MINIMAL | {variable: value})
+        assert "too-short" not in str(refused.value)
+
+
+def test_a_misspelt_variable_is_answered_with_the_known_ones():
+    with pytest.raises(SettingsError) as refused:
+        read_settings(MINIMAL | {"HOLDFAST_LOGLEVEL": "info"})
+
+    assert all(variable in str(refused.value) for variable in VARIABLES.values())
+
+
+def test_a_secret_of_32_bytes_is_long_enough_also_in_fewer_characters():
+    assert read_settings(MINIMAL | {"HOLDFAST_JWT_SECRET": "é" * 16}).jwt_secret == "é" * 16
