@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from conversations import CAUSE, let_its_time_pass, opened, query, said, service_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from invariants import violations
 
 from service.commands.messages import delete_message
@@ -23,11 +23,14 @@ from service.store.engine import Database
 
 T = TypeVar("T")
 
+SESSIONS_MAX = 2
+"""Few, so that each of them goes a long way."""
+
 MESSAGES_MAX = 5
 SWEEP_MAX = 1000
 PAGE_MAX = 200
-EXAMPLES = 60
-STEPS = 30
+EXAMPLES = 50
+STEPS = 40
 
 ARROWS = {
     "created": {"activate": "active"},
@@ -111,6 +114,7 @@ class SessionMachine(RuleBasedStateMachine):
         except DomainError as refusal:
             return refusal.code
 
+    @precondition(lambda machine: len(machine.standing) < SESSIONS_MAX)
     @rule(target=models, active=st.booleans(), prompted=st.booleans())
     def open(self, *, active: bool, prompted: bool) -> Model:
         session = self.run(
@@ -177,7 +181,7 @@ class SessionMachine(RuleBasedStateMachine):
             model.messages += [message.id for message in answer]
             model.change(*["message.created"] * count)
 
-    @rule(model=models, place=st.integers(0, 7))
+    @rule(model=models, place=st.integers(0, 3))
     def delete_message(self, model: Model, place: int) -> None:
         message_id = model.messages[place] if place < len(model.messages) else new_id()
 

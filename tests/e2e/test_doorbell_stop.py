@@ -22,6 +22,8 @@ async def test_a_stop_that_meets_a_ring_ends(redis_url: str, dice: random.Random
         doorbell.ring()
         await asyncio.sleep(dice.uniform(0, RING_TAKES_SECONDS))
 
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await doorbell.stop()
+        stopping = asyncio.create_task(doorbell.stop())
+        await asyncio.wait([stopping], timeout=DEADLINE_SECONDS)
+
+        assert stopping.done()
         await redis.aclose(close_connection_pool=True)

@@ -180,6 +180,7 @@ async def test_a_stopped_worker_finishes_the_job_that_runs(
             await redis.enqueue_job(RELAY_EVENTS, _job_id="the-job")
             await until(in_progress)
             stop.set()
+            await until(polling_has_ended)
             await asyncio.sleep(POLL_SECONDS)
             assert await heartbeats(own_database) == ["events"]
 
@@ -188,6 +189,10 @@ async def test_a_stopped_worker_finishes_the_job_that_runs(
     assert not await in_progress()
     assert await redis.zscore(Queue.EVENTS.key, "the-job") is None
     await redis.aclose(close_connection_pool=True)
+
+
+async def polling_has_ended() -> bool:
+    return not any("Worker.main" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 async def test_a_worker_that_is_stopped_at_once_leaves_nothing(

@@ -22,9 +22,10 @@ async def cut_connections(url: str, stop: asyncio.Event) -> int:
     killer: Redis = Redis.from_url(url)
     killed = 0
     try:
-        while not (stop.is_set() and killed >= KILLS_MIN):
-            killed += await killer.client_kill_filter(_type="normal", skipme=True)
-            await asyncio.sleep(KILL_SECONDS)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (stop.is_set() and killed >= KILLS_MIN):
+                killed += await killer.client_kill_filter(_type="normal", skipme=True)
+                await asyncio.sleep(KILL_SECONDS)
     finally:
         await killer.aclose()
     return killed
