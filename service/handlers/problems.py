@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from http import HTTPStatus
 from typing import Any
 
@@ -130,8 +131,8 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
 
 
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Answer what nobody expected: the caller learns nothing but the id, the log everything but the body."""
-    LOG.error("request.broke", request_id=request.scope.get(REQUEST_ID_KEY), exc_info=error)
+    """Answer what nobody expected: the caller learns nothing but the id, the log where it broke."""
+    _log_break(request, error)
     return problem_response(request, InternalError())
 
 
@@ -148,8 +149,28 @@ def _translated(request: Request[Any, Any, Any], error: HTTPException) -> Domain
         case ClientException():
             return errors.InvalidRequest([Fault("request", error.detail)])
         case _:
-            LOG.error("request.broke", request_id=request.scope.get(REQUEST_ID_KEY), exc_info=error)
+            _log_break(request, error)
             return InternalError()
+
+
+def _log_break(request: Request[Any, Any, Any], error: Exception) -> None:
+    """One line with the kinds of the errors and the frames they passed, and not their texts: a driver's text quotes
+
+    the values that it stumbled over, and with them somebody's words.
+    """
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    LOG.error(
+        "request.broke",
+        request_id=request.scope.get(REQUEST_ID_KEY),
+        errors=[f"{type(kind).__module__}.{type(kind).__qualname__}" for kind in chain],
+        frames=[
+            f"{frame.filename}:{frame.lineno} {frame.name}"
+            for kind in chain
+            for frame in traceback.extract_tb(kind.__traceback__)
+        ],
+    )
 
 
 def _allowed_methods(error: HTTPException) -> list[str]:

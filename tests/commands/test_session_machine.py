@@ -29,7 +29,7 @@ SESSIONS_MAX = 2
 MESSAGES_MAX = 5
 SWEEP_MAX = 1000
 PAGE_MAX = 200
-EXAMPLES = 50
+EXAMPLES = 70
 STEPS = 40
 
 ARROWS = {
@@ -133,7 +133,18 @@ class SessionMachine(RuleBasedStateMachine):
         self.standing[session.id] = model
         return model
 
-    @rule(model=models, move=st.sampled_from(["activate", "suspend", "resume"]))
+    @rule(model=models)
+    def activate(self, model: Model) -> None:
+        self.move(model, "activate")
+
+    @rule(model=models)
+    def suspend(self, model: Model) -> None:
+        self.move(model, "suspend")
+
+    @rule(model=models)
+    def resume(self, model: Model) -> None:
+        self.move(model, "resume")
+
     def move(self, model: Model, move: str) -> None:
         async def work() -> str:
             async with self.database.begin() as tx:

@@ -314,7 +314,7 @@ async def test_what_breaks_is_logged_with_its_request_and_without_its_words(
     app, api, client_of, open_session, sql, log_lines
 ):
     session = await open_session(title="canary-title", metadata={"k": "canary-metadata"})
-    await sql("""UPDATE sessions SET config = '{"x": 1}' WHERE id = CAST(:id AS uuid)""", id=session["id"])
+    await sql("""UPDATE sessions SET config = '{"canary": 1}' WHERE id = CAST(:id AS uuid)""", id=session["id"])
 
     answer = await api.get(f"/sessions/{session['id']}", headers={"X-Request-Id": "broke-1"})
 
@@ -322,5 +322,6 @@ async def test_what_breaks_is_logged_with_its_request_and_without_its_words(
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     (broke,) = [record for line in lines if (record := json.loads(line))["event"] == "request.broke"]
     assert broke["request_id"] == "broke-1"
-    assert "Traceback" in broke["exception"]
+    assert broke["errors"] == ["msgspec.ValidationError"]
+    assert [frame for frame in broke["frames"] if "store/sessions.py" in frame and frame.endswith(" session_of")]
     assert not [line for line in lines if "canary" in line]
