@@ -23,8 +23,8 @@ from service.store.engine import Database
 
 T = TypeVar("T")
 
-SESSIONS_MAX = 2
-"""Few, so that each of them goes a long way."""
+LIVING_MAX = 2
+"""Few, so that each of them goes a long way before the steps are over."""
 
 MESSAGES_MAX = 5
 SWEEP_MAX = 1000
@@ -114,9 +114,10 @@ class SessionMachine(RuleBasedStateMachine):
         except DomainError as refusal:
             return refusal.code
 
-    @precondition(lambda machine: len(machine.standing) < SESSIONS_MAX)
-    @rule(target=models, active=st.booleans(), prompted=st.booleans())
-    def open(self, *, active: bool, prompted: bool) -> Model:
+    @precondition(lambda machine: machine.living < LIVING_MAX)
+    @rule(target=models, status=st.sampled_from(["created", "active", "suspended"]), prompted=st.booleans())
+    def open(self, *, status: str, prompted: bool) -> Model:
+        active = status != "created"
         session = self.run(
             opened(
                 self.database,
@@ -131,6 +132,8 @@ class SessionMachine(RuleBasedStateMachine):
             (row,) = self.run(query(self.database, "SELECT id FROM messages WHERE session_id = $1", session.id))
             model.messages.append(row["id"])
         self.standing[session.id] = model
+        if status == "suspended":
+            self.move(model, "suspend")
         return model
 
     @rule(model=models)
@@ -259,6 +262,10 @@ class SessionMachine(RuleBasedStateMachine):
             id_: {name: getattr(session, name) for name in model.shown()}
             for (id_, session), model in zip(sorted(listed.items()), self.by_id(), strict=True)
         } == {model.id: model.shown() for model in self.by_id()}
+
+    @property
+    def living(self) -> int:
+        return sum(model.refusal is None for model in self.standing.values())
 
     def by_id(self) -> list[Model]:
         return [self.standing[id_] for id_ in sorted(self.standing)]
