@@ -10,12 +10,13 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from service.domain.errors import DomainError
-from service.handlers import api_keys, events, lifecycle, messages, operations, reference, sessions
+from service.handlers import api_keys, context, events, lifecycle, messages, operations, reference, sessions, tool_calls
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
 from service.handlers.edge import Edge
 from service.handlers.parts import Parts
 from service.handlers.problems import on_domain_error, on_exception, on_http_exception
+from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_queue
 from service.settings import Settings
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> Edge:
         doorbell=Doorbell(redis, metrics.doorbell_failures),
         redis=RedisProbe(redis),
         metrics=metrics,
+        watch=Watch(database),
     )
 
     @asynccontextmanager
@@ -45,6 +47,7 @@ def create_app(settings: Settings) -> Edge:
         try:
             yield
         finally:
+            await parts.watch.stop()
             await parts.doorbell.stop()
             await redis.aclose(close_connection_pool=True)
             await database.close()
@@ -55,6 +58,8 @@ def create_app(settings: Settings) -> Edge:
             *sessions.HANDLERS,
             *lifecycle.HANDLERS,
             *messages.HANDLERS,
+            *tool_calls.HANDLERS,
+            *context.HANDLERS,
             *events.HANDLERS,
             *api_keys.HANDLERS,
         ],

@@ -20,6 +20,7 @@ from service.settings import Settings
 from service.store import heartbeats
 from service.store.engine import Database
 from workers.jobs.expire_sessions import sweep_expired_sessions
+from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
 from workers.jobs.relay_events import Relay, relay_events
 from workers.sweeps import Sweep, sweep_until
@@ -69,6 +70,7 @@ def work_of(queue: Queue, database: Database) -> Work:
             sweeps = [
                 Sweep("relay_events", SWEEP_SECONDS, relay.drain),
                 Sweep("expire_sessions", EXPIRY_SECONDS, partial(sweep_expired_sessions, database)),
+                Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(sweep_late_tool_calls, database)),
                 Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
             ]
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)

@@ -6,13 +6,16 @@ from uuid import UUID
 
 import msgspec
 
+from service.commands.tool_calls import cancel_open_calls
+from service.commands.tool_messages import append_tool_messages, concerns_tools
 from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
 from service.domain.event import Cause, EventType, NewEvent
 from service.domain.message import Message, MessageDraft
 from service.domain.session import refusal_of_append, refuse_change
+from service.domain.tool_call import MESSAGE_DELETED
 from service.ids import new_id
-from service.store import appends, idempotency, sessions
+from service.store import appends, idempotency, sessions, tool_calls
 from service.store import messages as store
 from service.store.engine import Tx
 
@@ -29,6 +32,8 @@ async def append_messages(
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
         InvalidReference: a `parent_id` is no message of this session.
     """
+    if concerns_tools(drafts):
+        return await append_tool_messages(tx, caller, session_id, drafts, cause)
     new = [appends.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
     for _ in range(APPEND_ATTEMPTS_MAX):
         appended = await appends.append(tx, caller, session_id, new, cause)
@@ -63,9 +68,19 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
     if message.deleted_at is not msgspec.UNSET:
         return False
     refuse_change(locked.session)
+    pending = await cancel_open_calls(
+        tx, caller.tenant_id, session_id, MESSAGE_DELETED, locked.moment, cause, message_id=message_id, versions=0
+    )
+    await tool_calls.erase_content(tx, session_id, message_id)
+    if message.tool_call_id is not None:
+        await tool_calls.erase_result(tx, session_id, UUID(message.tool_call_id))
     seq = await store.erase(tx, caller, session_id, message_id, locked.moment)
     await idempotency.erase_message(tx, session_id, message_id)
     event = NewEvent(id=new_id(), type=EventType.MESSAGE_DELETED, data={"message_id": message_id, "message_seq": seq})
-    remaining = msgspec.structs.replace(locked.session, message_count=locked.session.message_count - 1)
+    remaining = msgspec.structs.replace(
+        locked.session,
+        message_count=locked.session.message_count - 1,
+        pending_tool_call_count=locked.session.pending_tool_call_count - pending,
+    )
     await sessions.save(tx, caller.tenant_id, remaining, moment=locked.moment, renew=False, events=[event], cause=cause)
     return True

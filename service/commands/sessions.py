@@ -9,6 +9,8 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from service.commands.tool_calls import cancel_open_calls
+from service.domain import tool_call
 from service.domain.caller import Caller, Scope
 from service.domain.errors import AlreadyExists, Fault, InvalidRequest, SessionNotFound
 from service.domain.event import EXPIRY, Cause, EventType, NewEvent
@@ -186,8 +188,10 @@ async def end_session(tx: Tx, caller: Caller, session_id: UUID, versions: frozen
     if locked.session.status is Status.ENDED:
         return False
     refuse_other_version(locked.session, versions)
+    await cancel_open_calls(tx, caller.tenant_id, session_id, tool_call.SESSION_ENDED, locked.moment, cause, versions=0)
     ended = msgspec.structs.replace(
         locked.session,
+        pending_tool_call_count=0,
         status=after_move(locked.session, Move.END),
         ended_at=locked.moment,
         end_reason=EndReason.REQUESTED,
@@ -224,9 +228,19 @@ async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: froz
 
 
 async def expire_sessions(tx: Tx, limit: int) -> int:
-    """Record the end of sessions whose time is over, each with exactly one `session.expired`; how many."""
-    event_ids = [new_id() for _ in range(limit)]
-    return await store.expire(tx, event_ids, Cause(actor=EXPIRY, request_id=None))
+    """Record the end of sessions whose time is over, each with exactly one `session.expired`; how many.
+
+    Their open tool calls are cancelled before it, in the same transaction.
+    """
+    due = await store.lock_due(tx, limit)
+    if not due:
+        return 0
+    cause = Cause(actor=EXPIRY, request_id=None)
+    for session in due:
+        await cancel_open_calls(
+            tx, session.tenant_id, session.id, tool_call.SESSION_EXPIRED, session.expires_at, cause, versions=0
+        )
+    return await store.expire(tx, [session.id for session in due], [new_id() for _ in due], cause)
 
 
 async def _locked(tx: Tx, caller: Caller, session_id: UUID) -> store.Locked:

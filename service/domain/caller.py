@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -45,11 +46,21 @@ class Caller(msgspec.Struct, frozen=True):
         """The only user whose rows this caller may see; None: all of the tenant's."""
         return self.subject if self.kind is CallerKind.USER else None
 
+    def require_any(self, scopes: Sequence[Scope]) -> None:
+        """Refuse unless the credentials carry one of `scopes`.
+
+        Raises:
+            InsufficientScope: naming the scopes of which one is missing.
+        """
+        if not self.scopes.isdisjoint(scopes) or Scope.ADMIN in self.scopes:
+            return
+        named = " or ".join(f"'{scope}'" for scope in scopes)
+        raise InsufficientScope(f"These credentials lack the scope {named}.", required_scope=scopes[0])
+
     def require(self, scope: Scope) -> None:
         """Refuse unless the credentials carry `scope`.
 
         Raises:
             InsufficientScope: naming the scope that is missing.
         """
-        if scope not in self.scopes and Scope.ADMIN not in self.scopes:
-            raise InsufficientScope(f"These credentials lack the scope '{scope}'.", required_scope=scope)
+        self.require_any((scope,))

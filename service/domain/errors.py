@@ -112,6 +112,18 @@ class SessionExpired(DomainError):
     code = "session_expired"
 
 
+class ToolCallNotFound(DomainError):
+    """There is no such tool call in this session."""
+
+    code = "tool_call_not_found"
+
+
+class AlreadyDecided(DomainError):
+    """This tool call has been decided already; `decision` says how and by whom."""
+
+    code = "already_decided"
+
+
 class MessageLimitExceeded(DomainError):
     """This session has as many messages as its config.max_messages allows."""
 

@@ -23,6 +23,14 @@ class EventType(StrEnum):
     SESSION_EXPIRED = "session.expired"
     MESSAGE_CREATED = "message.created"
     MESSAGE_DELETED = "message.deleted"
+    TOOL_CALL_REQUESTED = "tool_call.requested"
+    TOOL_CALL_APPROVED = "tool_call.approved"
+    TOOL_CALL_REJECTED = "tool_call.rejected"
+    TOOL_CALL_EXPIRED = "tool_call.expired"
+    TOOL_CALL_CANCELLED = "tool_call.cancelled"
+    TOOL_CALL_STARTED = "tool_call.started"
+    TOOL_CALL_COMPLETED = "tool_call.completed"
+    TOOL_CALL_FAILED = "tool_call.failed"
 
 
 class ActorKind(StrEnum):
@@ -41,7 +49,7 @@ class Actor(msgspec.Struct, frozen=True):
 
 
 EXPIRY = Actor(kind=ActorKind.SYSTEM, subject="expiry")
-"""The author of `session.expired`: time itself."""
+"""The author of `session.expired` and `tool_call.expired`: time itself."""
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.domain.errors import Fault
 from service.domain.session import METADATA_BYTES_MAX, Metadata
+from service.domain.tool_call import CALLS_PER_MESSAGE_MAX, ProviderCallId, ToolCall, ToolCallDraft
 
 BATCH_MESSAGES_MAX = 100
 """One batch is one statement under one lock: long enough for an import, short enough not to starve other writers."""
@@ -52,7 +53,8 @@ class DataPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 Part = TextPart | AttachmentPart | DataPart
-Content = Text | Annotated[list[Part], Meta(min_length=1, max_length=PARTS_MAX)]
+ContentText = Annotated[str, Meta(max_length=100_000)]
+Content = ContentText | Annotated[list[Part], Meta(min_length=1, max_length=PARTS_MAX)]
 
 
 class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -64,7 +66,11 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A message as a caller sends it. Attachments and tool calls are reserved names that are not taken yet."""
+    """A message as a caller sends it. Attachments are a reserved name that is not taken yet.
+
+    `tool_calls`: what an assistant asks to run. `tool_call_id`: which call a tool message completes, by our id or the
+    provider's.
+    """
 
     content: Content
     role: Role = Role.USER
@@ -72,8 +78,8 @@ class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     metadata: Metadata = {}
     usage: Usage | None = None
     attachment_ids: list[UUID] = []
-    tool_calls: list[dict[str, Any]] = []
-    tool_call_id: str | None = None
+    tool_calls: Annotated[list[ToolCallDraft], Meta(max_length=CALLS_PER_MESSAGE_MAX)] = []
+    tool_call_id: ProviderCallId | None = None
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -85,7 +91,7 @@ class Message(msgspec.Struct, frozen=True):
     role: Role
     content: msgspec.Raw
     attachments: list[msgspec.Raw]
-    tool_calls: list[msgspec.Raw]
+    tool_calls: list[ToolCall]
     tool_call_id: str | None
     parent_id: UUID | None
     metadata: msgspec.Raw
@@ -96,19 +102,17 @@ class Message(msgspec.Struct, frozen=True):
 
 def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
     """What a draft holds that its types cannot forbid; `path` is where the draft stands in the body."""
-    faults = [
-        Fault(f"{path}.{name}", "Not available in this version of Holdfast")
-        for name, given in (
-            ("attachment_ids", bool(draft.attachment_ids)),
-            ("tool_calls", bool(draft.tool_calls)),
-            ("tool_call_id", draft.tool_call_id is not None),
-        )
-        if given
-    ]
-    if draft.role is Role.TOOL:
-        faults.append(
-            Fault(f"{path}.role", "Messages of the role 'tool' are not available in this version of Holdfast")
-        )
+    faults = []
+    if draft.attachment_ids:
+        faults.append(Fault(f"{path}.attachment_ids", "Not available in this version of Holdfast"))
+    if draft.tool_calls and draft.role is not Role.ASSISTANT:
+        faults.append(Fault(f"{path}.tool_calls", "Only messages of the role 'assistant' bring tool calls"))
+    if draft.tool_call_id is not None and draft.role is not Role.TOOL:
+        faults.append(Fault(f"{path}.tool_call_id", "Only messages of the role 'tool' complete a tool call"))
+    if draft.tool_call_id is None and draft.role is Role.TOOL:
+        faults.append(Fault(f"{path}.tool_call_id", "Required for messages of the role 'tool'"))
+    if draft.content == "" and not draft.tool_calls and draft.role is not Role.TOOL:
+        faults.append(Fault(f"{path}.content", "Expected `str` of length >= 1"))
     if not isinstance(draft.content, str):
         faults += [
             Fault(f"{path}.content[{index}].type", "Attachment parts are not available in this version of Holdfast")

@@ -85,8 +85,8 @@ class Authenticator:
         return found, TRUSTED_SECONDS
 
 
-def requires(scope: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
-    """What a route does before anything else: valid credentials, with `scope`, and no unknown query parameter.
+def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """What a route does before anything else: valid credentials, with one of `scopes`, and no unknown query parameter.
 
     A `before_request` hook and not a Litestar guard, because a guard is handed a copy of the route's handler, and that
     copy costs each request 6 % of its CPU (measured).
@@ -95,18 +95,18 @@ def requires(scope: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[None]
     async def admit(request: Request[Any, Any, Any]) -> None:
         authenticator: Authenticator = request.app.state.parts.authenticator
         caller = await authenticator.caller_of(request.headers.get("authorization"))
-        caller.require(scope)
+        caller.require_any(scopes)
         request.scope[CALLER_KEY] = caller  # type: ignore[literal-required]  # ASGI lets apps add keys
         if request.scope["query_string"]:
             _check_query(request, request.route_handler)
 
-    admit.scope = scope  # type: ignore[attr-defined]  # read by `scope_of`
+    admit.scopes = scopes  # type: ignore[attr-defined]  # read by `scopes_of`
     return admit
 
 
-def scope_of(handler: HTTPRouteHandler) -> Scope | None:
-    """The scope that a route requires; None: it is open to everybody."""
-    return getattr(handler.before_request, "scope", None)
+def scopes_of(handler: HTTPRouteHandler) -> tuple[Scope, ...]:
+    """The scopes of which a route requires one; empty: it is open to everybody."""
+    return getattr(handler.before_request, "scopes", ())
 
 
 def caller_of(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:

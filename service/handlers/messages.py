@@ -12,6 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from service.commands import messages as commands
+from service.commands.tool_messages import concerns_tools
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
@@ -71,6 +72,8 @@ APPENDING = [
     errors.SessionExpired,
     errors.MessageLimitExceeded,
     errors.InvalidReference,
+    errors.AlreadyDecided,
+    errors.InvalidTransition,
 ]
 """`message_not_found` is the replay of an append whose message has been deleted since."""
 
@@ -98,7 +101,7 @@ async def append_message(
             about=About(session_id=wanted, message_ids=[message.id]),
         )
 
-    return await write(request, effect, one_statement=True)
+    return await write(request, effect, one_statement=not concerns_tools([data]))
 
 
 @post(
@@ -123,7 +126,7 @@ async def append_batch(
             about=About(session_id=wanted, message_ids=[message.id for message in appended]),
         )
 
-    return await write(request, effect, one_statement=True)
+    return await write(request, effect, one_statement=not concerns_tools(data.messages))
 
 
 def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:

@@ -24,7 +24,7 @@ from service.domain import errors
 from service.domain.errors import DomainError, Fault
 from service.domain.message import Message, Role
 from service.domain.session import Session
-from service.handlers.authentication import scope_of
+from service.handlers.authentication import scopes_of
 from service.handlers.examples import EXAMPLES
 from service.handlers.problems import PROBLEM_JSON, STATUSES, Problem, title_of
 
@@ -190,17 +190,18 @@ def _without_nul(schema: Any) -> Any:
 def _operation(path: str, handler: HTTPRouteHandler, schemas: _Schemas) -> dict[str, Any]:
     text = inspect.cleandoc(handler.fn.__doc__ or "")
     summary, _, rest = text.partition("\n\n")
-    scope = scope_of(handler)
+    scopes = scopes_of(handler)
+    named = " or ".join(f"`{scope}`" for scope in scopes)
     body = handler.parsed_data_field
     operation: dict[str, Any] = {
         "operationId": handler.operation_id,
         "summary": " ".join(summary.split()),
-        "description": "\n\n".join(filter(None, [rest, f"Scope: `{scope}`." if scope else ""])),
+        "description": "\n\n".join(filter(None, [rest, f"Scope: {named}." if scopes else ""])),
         "tags": [_tag(path)],
         "parameters": _parameters(handler),
-        "responses": _responses(handler, scope is not None, schemas),
+        "responses": _responses(handler, bool(scopes), schemas),
     }
-    if scope is not None:
+    if scopes:
         operation["security"] = [{"bearer": []}]
     if body is not None:
         operation["requestBody"] = {
@@ -212,7 +213,7 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: _Schemas) -> dict[
 
 def _tag(path: str) -> str:
     names = [part for part in path.split("/") if part and not part.startswith("{")]
-    known = [name for name in names if name in {"sessions", "messages", "events", "api-keys"}]
+    known = [name for name in names if name in {"sessions", "messages", "tool-calls", "events", "api-keys"}]
     return known[-1] if known else "operations"
 
 

@@ -8,6 +8,7 @@ import msgspec
 from litestar.connection import ASGIConnection
 
 from service.handlers.authentication import Authenticator
+from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
 from service.settings import Settings
@@ -23,6 +24,7 @@ class Parts(msgspec.Struct, frozen=True):
     doorbell: Doorbell
     redis: RedisProbe
     metrics: Metrics
+    watch: Watch
 
 
 def parts_of(request: ASGIConnection[Any, Any, Any, Any]) -> Parts:

@@ -51,9 +51,11 @@ APPEND_ONE = Statement(
     sa.text(f"""
     WITH target AS ({TARGET_OF_ONE}),
     spoken AS (
-        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at)
+        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at,
+                              tool_call_id, tool_call_count)
         SELECT tenant_id, id, message_seq + 1, :message_id, :role, CAST(:content AS json), CAST(:metadata AS json),
-               CAST(:usage AS json), CAST(:parent_id AS uuid), updated_at
+               CAST(:usage AS json), CAST(:parent_id AS uuid), updated_at, CAST(:tool_call_id AS uuid),
+               :tool_call_count
         FROM target
     ),
     told AS (
@@ -127,11 +129,12 @@ MISSING_PARENT = Statement(
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """A draft with the ids that it and its event will carry."""
+    """A draft with the ids that it and its event will carry; a tool message with the id of the call it completes."""
 
     id: UUID
     event_id: UUID
     draft: MessageDraft
+    tool_call_id: UUID | None = None
 
 
 async def append(
@@ -153,6 +156,8 @@ class _Written(msgspec.Struct, frozen=True):
     event_id: UUID
     role: Role
     parent_id: UUID | None
+    tool_call_id: UUID | None
+    tool_call_count: int
     content: str
     metadata: str
     usage: str | None
@@ -165,6 +170,8 @@ def _written(message: NewMessage) -> _Written:
         message.event_id,
         draft.role,
         draft.parent_id,
+        message.tool_call_id,
+        len(draft.tool_calls),
         msgspec.json.encode(draft.content).decode(),
         msgspec.json.encode(draft.metadata).decode() if draft.metadata else "{}",
         None if draft.usage is None else msgspec.json.encode(draft.usage).decode(),
@@ -185,6 +192,8 @@ async def _append_one(tx: Tx, caller: Caller, session_id: UUID, messages: list[_
         metadata=message.metadata,
         usage=message.usage,
         parent_id=message.parent_id,
+        tool_call_id=message.tool_call_id,
+        tool_call_count=message.tool_call_count,
         **cause_parameters(cause),
     )
 
@@ -215,7 +224,7 @@ def _appended(message: _Written, session_id: UUID, seq: int, created_at: datetim
         msgspec.Raw(message.content),
         [],
         [],
-        None,
+        None if message.tool_call_id is None else str(message.tool_call_id),
         message.parent_id,
         msgspec.Raw(message.metadata),
         None if message.usage is None else msgspec.Raw(message.usage),

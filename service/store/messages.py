@@ -12,15 +12,15 @@ from msgspec import UNSET
 
 from service.domain.caller import Caller
 from service.domain.message import Message, Role
+from service.store import tool_calls
 from service.store.engine import Row, Statement, Tx, written_out
 
 ROLES = {role.value: role for role in Role}
 EMPTY_OBJECT = msgspec.Raw(b"{}")
 NULL = msgspec.Raw(b"null")
 
-COLUMNS = (
-    """m.id, m.session_id, m.seq, m.role, m.content, m.parent_id, m.metadata, m.usage, m.created_at, m.deleted_at"""
-)
+COLUMNS = """m.id, m.session_id, m.seq, m.role, m.content, m.parent_id, m.metadata, m.usage, m.created_at, m.deleted_at,
+    m.tool_call_id, m.tool_call_count"""
 
 VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
       AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
@@ -93,7 +93,8 @@ async def page(
     )
     if not rows:
         return None
-    return [_message(row) for row in rows if row[0] is not None]
+    messages = [_message(row) for row in rows if row[0] is not None]
+    return await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
 
 
 async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tuple[bool, Message | None]:
@@ -103,7 +104,21 @@ async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tup
     )
     if row is None:
         return False, None
-    return True, None if row["id"] is None else _message(row)
+    if row["id"] is None:
+        return True, None
+    (message,) = await _with_calls(tx, session_id, [_message(row)], [row["id"]] if row["tool_call_count"] else [])
+    return True, message
+
+
+async def _with_calls(tx: Tx, session_id: UUID, messages: list[Message], bringers: list[UUID]) -> list[Message]:
+    """The messages with the tool calls that they brought; one more statement, only where there are any."""
+    if not bringers:
+        return messages
+    calls = await tool_calls.of_messages(tx, session_id, bringers)
+    return [
+        msgspec.structs.replace(message, tool_calls=calls[message.id]) if message.id in calls else message
+        for message in messages
+    ]
 
 
 async def erase(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, moment: datetime) -> int | None:
@@ -116,7 +131,7 @@ async def erase(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, mome
 
 def _message(row: Row) -> Message:
     usage: Any
-    id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at = row
+    (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, _) = row
     return Message(
         id_,
         session_id,
@@ -125,7 +140,7 @@ def _message(row: Row) -> Message:
         NULL if content is None else msgspec.Raw(content),
         [],
         [],
-        None,
+        None if tool_call_id is None else str(tool_call_id),
         parent_id,
         EMPTY_OBJECT if metadata == "{}" else msgspec.Raw(metadata),
         None if usage is None else msgspec.Raw(usage),

@@ -99,6 +99,7 @@ SAVE = Statement(
         UPDATE sessions SET
             status = :status, title = :title, config = CAST(:config AS jsonb), metadata = CAST(:metadata AS json),
             tags = CAST(:tags AS text[]), message_count = :message_count,
+            pending_tool_call_count = :pending_tool_call_count,
             version = version + 1, last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
             updated_at = :moment,
             expires_at = CASE WHEN CAST(:renew AS boolean)
@@ -113,29 +114,45 @@ SAVE = Statement(
     """)  # noqa: S608 - built from constants of this module alone
 )
 
+RECORD_CALLS = Statement(
+    sa.text(f"""
+    WITH target AS (
+        UPDATE sessions SET
+            version = version + CAST(:versions AS bigint), updated_at = :moment,
+            last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
+            pending_tool_call_count = pending_tool_call_count + CAST(:pending AS integer)
+        WHERE id = :session_id AND tenant_id = :tenant_id
+        RETURNING *
+    ),
+    {RECORD}
+    SELECT version FROM target
+    """)  # noqa: S608 - built from constants of this module alone
+)
+
+LOCK_DUE = Statement(
+    sa.text("""
+    SELECT id, tenant_id, expires_at FROM sessions
+    WHERE status <> 'ended' AND expires_at <= statement_timestamp() AND expires_minute <= statement_timestamp()
+    ORDER BY expires_minute LIMIT :limit FOR UPDATE SKIP LOCKED
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
+)
+
 EXPIRE = Statement(
     sa.text("""
     WITH due AS (
-        SELECT id, row_number() OVER () AS n FROM (
-            SELECT id FROM sessions
-            WHERE status <> 'ended' AND expires_at <= statement_timestamp()
-              AND expires_minute <= statement_timestamp()
-            ORDER BY expires_minute
-            LIMIT cardinality(CAST(:event_ids AS uuid[]))
-            FOR UPDATE SKIP LOCKED
-        ) found
+        SELECT * FROM unnest(CAST(:session_ids AS uuid[]), CAST(:event_ids AS uuid[])) AS due (id, event_id)
     ),
     target AS (
         UPDATE sessions SET
             status = 'ended', end_reason = 'expired', ended_at = expires_at, updated_at = expires_at,
             pending_tool_call_count = 0, version = version + 1, last_event_seq = last_event_seq + 1
         FROM due WHERE sessions.id = due.id
-        RETURNING sessions.*, due.n
+        RETURNING sessions.*, due.event_id
     ),
     told AS (
         INSERT INTO events
             (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
-        SELECT tenant_id, id, last_event_seq, (CAST(:event_ids AS uuid[]))[n], 'session.expired', updated_at,
+        SELECT tenant_id, id, last_event_seq, event_id, 'session.expired', updated_at,
                :actor_kind, :actor_subject, :request_id, '{"end_reason":"expired"}'
         FROM target
         RETURNING tenant_id, session_id, seq, type, occurred_at
@@ -147,10 +164,11 @@ EXPIRE = Statement(
     SELECT count(*) FROM target
     """)
 )
+"""Ends sessions that `LOCK_DUE` holds, each with one event."""
 
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
-    for table in ("messages", "events", "outbox")
+    for table in ("messages", "tool_calls", "events", "outbox")
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
 STATUSES = {status.value: status for status in Status}
@@ -171,6 +189,14 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str]
     system_prompt: str | None
     message_id: UUID | None
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A session whose time is over."""
+
+    id: UUID
+    tenant_id: str
+    expires_at: datetime
 
 
 class Locked(msgspec.Struct, frozen=True):
@@ -243,6 +269,7 @@ async def save(
         metadata=bytes(session.metadata).decode(),
         tags=session.tags,
         message_count=session.message_count,
+        pending_tool_call_count=session.pending_tool_call_count,
         moment=moment,
         renew=renew,
         timeout_minutes=session.config.timeout_minutes,
@@ -255,9 +282,37 @@ async def save(
     return session_of(row)
 
 
-async def expire(tx: Tx, event_ids: list[UUID], cause: Cause) -> int:
-    """End sessions whose time is over, at most one for each of `event_ids`; how many it ended."""
-    return int(await tx.value(EXPIRE, event_ids=event_ids, **cause_parameters(cause)))
+async def record_calls(
+    tx: Tx,
+    tenant_id: str,
+    session_id: UUID,
+    *,
+    moment: datetime,
+    pending: int,
+    versions: int = 1,
+    events: list[NewEvent],
+    cause: Cause,
+) -> None:
+    """Record what became of a locked session's tool calls; `pending`: how many more of them wait for a decision."""
+    await tx.rows(
+        RECORD_CALLS,
+        session_id=session_id,
+        tenant_id=tenant_id,
+        moment=moment,
+        pending=pending,
+        versions=versions,
+        **record_parameters(events, cause),
+    )
+
+
+async def lock_due(tx: Tx, limit: int) -> list[Due]:
+    """Hold at most `limit` sessions whose time is over and that nobody else holds."""
+    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in await tx.rows(LOCK_DUE, limit=limit)]
+
+
+async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: Cause) -> int:
+    """End sessions that `lock_due` holds, each with one event; how many."""
+    return int(await tx.value(EXPIRE, session_ids=session_ids, event_ids=event_ids, **cause_parameters(cause)))
 
 
 async def erase(tx: Tx, tenant_id: str, session_id: UUID) -> None:

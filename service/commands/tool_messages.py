@@ -1,0 +1,106 @@
+"""Messages that bring tool calls or their results: several statements under the session's lock, one commit."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from service.commands.tool_calls import call_event, save_changed
+from service.domain.caller import Caller
+from service.domain.errors import InvalidReference, PayloadTooLarge, SessionExpired, SessionNotFound
+from service.domain.event import Cause, EventType
+from service.domain.message import Message, MessageDraft, Role
+from service.domain.session import Status, refusal_of_append
+from service.domain.tool_call import ARGUMENTS_BYTES_MAX, Action, CallStatus, Request, ToolCall, after_step, asked_for
+from service.ids import new_id
+from service.store import appends, sessions, tool_calls
+from service.store.engine import Tx
+from service.store.sessions import Locked
+
+
+def concerns_tools(drafts: list[MessageDraft]) -> bool:
+    """Whether any of the drafts brings a tool call or completes one."""
+    return any(draft.tool_calls or draft.role is Role.TOOL for draft in drafts)
+
+
+async def append_tool_messages(
+    tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
+) -> list[Message]:
+    """Append all of `drafts` in order, with the calls that they bring and the calls that they complete, or none.
+
+    Raises:
+        SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
+        InvalidReference: a `parent_id` or `tool_call_id` names nothing of this session.
+        AlreadyDecided, InvalidTransition: a result for a call that cannot take one now.
+        PayloadTooLarge: a call's arguments are a file.
+    """
+    locked = await sessions.lock(tx, caller, session_id)
+    if locked is None:
+        raise SessionNotFound
+    refusal = refusal_of_append(locked.session, len(drafts))
+    if refusal is not None:
+        raise refusal
+    return [await _append_one(tx, caller, locked, draft, cause) for draft in drafts]
+
+
+async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft, cause: Cause) -> Message:
+    session_id = locked.session.id
+    completed = await _completed(tx, caller, locked, draft) if draft.role is Role.TOOL else None
+    new = appends.NewMessage(
+        id=new_id(), event_id=new_id(), draft=draft, tool_call_id=None if completed is None else completed[0].id
+    )
+    appended = await appends.append(tx, caller, session_id, [new], cause)
+    if appended is None and draft.parent_id is None:
+        # Its time has run out since it was locked.
+        raise SessionExpired(current_status=Status.ENDED, ended_at=locked.session.expires_at)
+    if appended is None:
+        raise InvalidReference(f"The parent_id {draft.parent_id} is not a message of this session.")
+    (message,) = appended
+    if completed is not None:
+        before, after = completed
+        await save_changed(tx, caller.tenant_id, before, after, message.created_at, cause)
+    if not draft.tool_calls:
+        return message
+    calls = [
+        asked_for(new_id(), session_id, message.id, call, locked.session.config, message.created_at)
+        for call in draft.tool_calls
+    ]
+    await _ask(tx, caller, message, calls, cause)
+    return msgspec.structs.replace(message, tool_calls=calls)
+
+
+async def _completed(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft) -> tuple[ToolCall, ToolCall]:
+    name = draft.tool_call_id or ""
+    call = await tool_calls.find_for_result(tx, locked.session.id, name, _uuid(name))
+    if call is None:
+        raise InvalidReference(f"The tool_call_id '{name}' is not a tool call of this session.")
+    request = Request(action=Action.COMPLETE, by=caller.subject, result=msgspec.json.encode(draft.content))
+    after = after_step(call, request, locked.moment)
+    if after is None:
+        raise AssertionError("a completion is no decision, so it is never the same one")
+    return call, after
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+async def _ask(tx: Tx, caller: Caller, message: Message, calls: list[ToolCall], cause: Cause) -> None:
+    for call in calls:
+        if len(bytes(call.arguments)) > ARGUMENTS_BYTES_MAX:
+            raise PayloadTooLarge(f"The arguments of '{call.tool_name}' are larger than {ARGUMENTS_BYTES_MAX} bytes.")
+    await tool_calls.add(tx, message.session_id, message.id, calls, message.created_at)
+    await sessions.record_calls(
+        tx,
+        caller.tenant_id,
+        message.session_id,
+        moment=message.created_at,
+        pending=sum(call.status is CallStatus.PENDING for call in calls),
+        versions=0,
+        events=[call_event(call, EventType.TOOL_CALL_REQUESTED) for call in calls],
+        cause=cause,
+    )

@@ -1,0 +1,77 @@
+"""Waiting for tool calls: one small read every 200 ms for all who wait in this process, however many they are.
+
+No connection is held while waiting, and Redis has no part in it: a decision made through any other process is seen by
+the next read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import msgspec
+
+from service.domain.errors import Unavailable
+from service.domain.tool_call import CallStatus
+from service.log import get_logger
+from service.store import tool_calls
+from service.store.engine import Database
+
+LOOK_SECONDS = 0.2
+"""A decision is answered within half a second: one interval, one read, one answer."""
+
+WAIT_SECONDS_MAX = 60
+"""API 4; shorter than the idle timeouts of common proxies."""
+
+LOG = get_logger("waiting")
+
+
+class _Waiter(msgspec.Struct, eq=False):
+    call_id: UUID
+    seen: CallStatus
+    changed: asyncio.Event
+
+
+class Watch:
+    """Wakes those who wait for a tool call to change."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiters: set[_Waiter] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def changed(self, call_id: UUID, seen: CallStatus, seconds: float) -> None:
+        """Return as soon as the call's status is another than `seen`, at the latest after `seconds`."""
+        waiter = _Waiter(call_id, seen, asyncio.Event())
+        self._waiters.add(waiter)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look_while_somebody_waits(), name="tool-call-watch")
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter.changed.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._waiters.discard(waiter)
+
+    async def stop(self) -> None:
+        """Let everybody who waits answer now."""
+        for waiter in self._waiters:
+            waiter.changed.set()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look_while_somebody_waits(self) -> None:
+        while self._waiters:
+            await asyncio.sleep(LOOK_SECONDS)
+            waiters = list(self._waiters)
+            try:
+                async with self._database.connect() as tx:
+                    states = await tool_calls.states(tx, list({waiter.call_id for waiter in waiters}))
+            except Unavailable:  # whoever waits goes on waiting; the next request will hear of it
+                LOG.warning("waiting.postponed", waiters=len(waiters))
+                continue
+            for waiter in waiters:
+                if states.get(waiter.call_id) is not waiter.seen:
+                    waiter.changed.set()
