@@ -9,10 +9,12 @@ import asyncpg
 
 from service.commands.messages import append_messages
 from service.commands.sessions import Opening, open_session
+from service.commands.tool_calls import act_on_tool_call
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.event import Actor, ActorKind, Cause
-from service.domain.message import Message, MessageDraft
+from service.domain.message import Message, MessageDraft, Role
 from service.domain.session import Session, SessionConfig
+from service.domain.tool_call import Action, Request, ToolCall, ToolCallDraft
 from service.store.engine import Database
 
 CAUSE = Cause(actor=Actor(kind=ActorKind.SERVICE, subject="tests"), request_id="request-of-tests")
@@ -58,6 +60,25 @@ async def said(database: Database, caller: Caller, session_id: UUID, *texts: str
         return await append_messages(tx, caller, session_id, [MessageDraft(content=text) for text in texts], CAUSE)
 
 
+async def asked(
+    database: Database, caller: Caller, session_id: UUID, *names: str, requires_approval: bool = True, **fields: Any
+) -> list[ToolCall]:
+    """The tool calls of a new assistant message, which wait for approval."""
+    calls = [ToolCallDraft(tool_name=name, requires_approval=requires_approval, **fields) for name in names]
+    draft = MessageDraft(role=Role.ASSISTANT, content="", tool_calls=calls)
+    async with database.begin() as tx:
+        (message,) = await append_messages(tx, caller, session_id, [draft], CAUSE)
+    return message.tool_calls
+
+
+async def acted(database: Database, caller: Caller, call: ToolCall, action: str, **fields: Any) -> ToolCall:
+    """The call after one action of a caller."""
+    request = Request(action=Action(action), by=caller.subject, **fields)
+    async with database.begin() as tx:
+        after, _ = await act_on_tool_call(tx, caller, call.session_id, call.id, request, CAUSE)
+    return after
+
+
 async def query(database: Database, text: str, *arguments: Any) -> list[asyncpg.Record]:
     """The rows of a query of the test's own."""
     async with database.connect() as tx:
@@ -82,6 +103,15 @@ async def let_its_time_pass(database: Database, session_id: UUID) -> None:
         await tx._connection.execute(
             """
             UPDATE messages SET created_at = created_at + $2, deleted_at = deleted_at + $2 WHERE session_id = $1
+            """,
+            session_id,
+            shift,
+        )
+        await tx._connection.execute(
+            """
+            UPDATE tool_calls SET created_at = created_at + $2, decided_at = decided_at + $2,
+                started_at = started_at + $2, executed_at = executed_at + $2, expires_at = expires_at + $2
+            WHERE session_id = $1
             """,
             session_id,
             shift,

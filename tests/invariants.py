@@ -79,14 +79,54 @@ RULES = {
     "a child has its session, and its session's tenant": """
         SELECT child.session_id AS id
         FROM (SELECT session_id, tenant_id FROM messages UNION ALL SELECT session_id, tenant_id FROM events
+              UNION ALL SELECT session_id, tenant_id FROM tool_calls
               UNION ALL SELECT session_id, tenant_id FROM outbox) child
         LEFT JOIN sessions s ON s.id = child.session_id AND s.tenant_id = child.tenant_id
         WHERE s.id IS NULL AND ($1::uuid IS NULL OR child.session_id = $1)
+    """,
+    "pending_tool_call_count counts the calls that wait for a decision": """
+        SELECT s.id FROM sessions s LEFT JOIN tool_calls c ON c.session_id = s.id AND c.status = 'pending'
+        WHERE $1::uuid IS NULL OR s.id = $1
+        GROUP BY s.id, s.pending_tool_call_count HAVING count(c.id) <> s.pending_tool_call_count
+    """,
+    "an ended session has no open tool call": """
+        SELECT s.id FROM sessions s JOIN tool_calls c ON c.session_id = s.id
+        WHERE s.status = 'ended' AND c.status IN ('pending', 'approved', 'running') AND ($1::uuid IS NULL OR s.id = $1)
+    """,
+    "the last event of a tool call tells its status and who decided": """
+        SELECT coalesce(c.session_id, e.session_id) AS id
+        FROM (SELECT session_id, id, status, decided_by FROM tool_calls) c
+        FULL JOIN (SELECT DISTINCT ON (session_id, data ->> 'tool_call_id')
+                          session_id, (data ->> 'tool_call_id')::uuid AS call_id, data ->> 'status' AS status,
+                          data ->> 'decided_by' AS decided_by
+                   FROM events WHERE type LIKE 'tool\\_call.%'
+                   ORDER BY session_id, data ->> 'tool_call_id', seq DESC) e
+          ON e.session_id = c.session_id AND e.call_id = c.id AND e.status = c.status
+             AND e.decided_by IS NOT DISTINCT FROM c.decided_by
+        WHERE (c.id IS NULL OR e.call_id IS NULL) AND ($1::uuid IS NULL OR coalesce(c.session_id, e.session_id) = $1)
+    """,
+    "a tool call is asked for once, decided once, ended once": """
+        SELECT session_id AS id FROM (
+            SELECT session_id, data ->> 'tool_call_id' AS call_id,
+                   count(*) FILTER (WHERE type = 'tool_call.requested') AS asked,
+                   count(*) FILTER (WHERE type IN ('tool_call.approved', 'tool_call.rejected', 'tool_call.expired'))
+                       AS decided,
+                   count(*) FILTER (WHERE type IN ('tool_call.rejected', 'tool_call.expired', 'tool_call.cancelled',
+                                                   'tool_call.completed', 'tool_call.failed')) AS ended
+            FROM events WHERE type LIKE 'tool\\_call.%' AND ($1::uuid IS NULL OR session_id = $1) GROUP BY 1, 2
+        ) told WHERE asked <> 1 OR decided > 1 OR ended > 1
+    """,
+    "a message tells how many tool calls it brought": """
+        SELECT m.session_id AS id FROM messages m
+        LEFT JOIN tool_calls c ON c.session_id = m.session_id AND c.message_id = m.id
+        WHERE $1::uuid IS NULL OR m.session_id = $1
+        GROUP BY m.session_id, m.id, m.tool_call_count HAVING count(c.id) <> m.tool_call_count
     """,
 }
 """Each rule, and the query that finds the sessions that break it."""
 
 OPEN = ("created", "active", "suspended")
+CALL_STEPS = ("approved", "rejected", "expired", "cancelled", "started", "completed", "failed")
 STEPS = {
     ("nothing", "session.created"): "created",
     ("created", "session.activated"): "active",
@@ -94,6 +134,8 @@ STEPS = {
     ("active", "session.suspended"): "suspended",
     ("suspended", "session.resumed"): "active",
     ("active", "message.created"): "active",
+    ("active", "tool_call.requested"): "active",
+    **{(status, f"tool_call.{step}"): status for status in ("active", "suspended") for step in CALL_STEPS},
     **{(status, "session.updated"): status for status in OPEN},
     **{(status, "message.deleted"): status for status in OPEN},
     **{(status, "session.ended"): "ended, requested" for status in OPEN},

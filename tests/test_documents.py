@@ -24,6 +24,7 @@ import pytest
 from service.cli import main as holdfast
 from service.domain.event import EventType
 from service.domain.session import MOVES
+from service.domain.tool_call import STEPS, CallStatus
 from service.embedded import launch
 from service.handlers.problems import STATUSES, title_of
 from service.metrics import Metrics
@@ -212,10 +213,19 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_the_moves_on_the_page_of_states_are_those_of_the_domain() -> None:
     moves = {(origin, move): target for origin, move, target in rows(section(STATES, "## Moves"))}
-    (drawing,) = block(STATES, "text")
+    drawing, _ = block(STATES, "text")
 
     assert moves == {(origin.value, move.value): target.value for (origin, move), target in MOVES.items()}
     assert {name.value for pair in MOVES for name in (*pair, MOVES[pair])} <= set(re.findall(r"[a-z]+", drawing))
+
+
+def test_the_steps_on_the_page_of_states_are_those_of_the_domain() -> None:
+    steps = {(origin, action): target for origin, action, target in rows(section(STATES, "## Steps of a tool call"))}
+    _, drawing = block(STATES, "text")
+    words = {name.value for pair in STEPS for name in (*pair, STEPS[pair])} | {status.value for status in CallStatus}
+
+    assert steps == {(origin.value, action.value): target.value for (origin, action), target in STEPS.items()}
+    assert words <= set(re.findall(r"[a-z]+", drawing))
 
 
 def test_the_page_of_states_names_every_event() -> None:

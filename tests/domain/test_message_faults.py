@@ -22,12 +22,22 @@ def test_every_role_but_tool_may_speak(role: Role):
     assert places_of(draft_of(role=role)) == []
 
 
+def test_a_tool_may_speak_of_a_call_and_may_have_nothing_to_say():
+    assert places_of(draft_of(role="tool", tool_call_id="call-1")) == []
+    assert places_of(draft_of(role="tool", tool_call_id="call-1", content="")) == []
+
+
+def test_an_assistant_may_bring_calls_without_words():
+    assert places_of(draft_of(role="assistant", content="", tool_calls=[{"tool_name": "t"}])) == []
+
+
 def test_a_draft_with_everything_that_is_taken_has_no_fault():
     draft = draft_of(
         role="assistant",
         content=[{"type": "text", "text": "hi"}, {"type": "data", "data": {"any": [None, 1.5, {}]}}],
         parent_id=str(new_id()),
         metadata={"a": 1},
+        tool_calls=[{"tool_name": "t", "arguments": {"a": None}, "requires_approval": True, "provider_call_id": "c"}],
         usage={"input_tokens": 1, "output_tokens": 0, "cost": 0.5},
     )
 
@@ -38,23 +48,29 @@ def test_a_draft_with_everything_that_is_taken_has_no_fault():
     ("fields", "place"),
     [
         ({"attachment_ids": [str(new_id())]}, "body.attachment_ids"),
-        ({"tool_calls": [{}]}, "body.tool_calls"),
-        ({"tool_call_id": ""}, "body.tool_call_id"),
-        ({"role": "tool"}, "body.role"),
+        ({"tool_calls": [{"tool_name": "t"}]}, "body.tool_calls"),
+        ({"role": "tool", "tool_call_id": "c", "tool_calls": [{"tool_name": "t"}]}, "body.tool_calls"),
+        ({"tool_call_id": "c"}, "body.tool_call_id"),
+        ({"role": "assistant", "tool_call_id": "c"}, "body.tool_call_id"),
+        ({"role": "tool"}, "body.tool_call_id"),
+        ({"content": ""}, "body.content"),
+        ({"role": "assistant", "content": ""}, "body.content"),
         ({"content": [{"type": "attachment", "attachment_id": str(new_id())}]}, "body.content[0].type"),
         ({"metadata": {"a": "x" * 16_384}}, "body.metadata"),
     ],
 )
-def test_each_reserved_or_oversized_field_is_named(fields: dict[str, Any], place: str):
+def test_each_field_that_is_reserved_oversized_or_of_another_role_is_named(fields: dict[str, Any], place: str):
     assert places_of(draft_of(**fields)) == [place]
 
 
 def test_all_faults_are_named_at_once_at_the_drafts_own_place():
-    draft = draft_of(role="tool", tool_call_id="c", content=[{"type": "text", "text": "x"}] * 2 + [attachment_part()])
+    draft = draft_of(
+        role="tool", tool_calls=[{"tool_name": "t"}], content=[{"type": "text", "text": "x"}] * 2 + [attachment_part()]
+    )
 
     assert [fault.path for fault in faults_of(draft, "body.messages[7]")] == [
+        "body.messages[7].tool_calls",
         "body.messages[7].tool_call_id",
-        "body.messages[7].role",
         "body.messages[7].content[2].type",
     ]
 
@@ -73,7 +89,6 @@ def test_metadata_may_have_exactly_16_kib_of_json():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"content": ""},
         {"content": "x" * 100_001},
         {"content": []},
         {"content": [{"type": "text", "text": ""}]},
@@ -89,6 +104,15 @@ def test_metadata_may_have_exactly_16_kib_of_json():
         {"usage": {"tokens": 1}},
         {"metadata": []},
         {"parent_id": "1"},
+        {"tool_call_id": ""},
+        {"tool_call_id": "x" * 201},
+        {"tool_calls": [{}]},
+        {"tool_calls": [{"tool_name": ""}]},
+        {"tool_calls": [{"tool_name": "x" * 201}]},
+        {"tool_calls": [{"tool_name": "t", "arguments": []}]},
+        {"tool_calls": [{"tool_name": "t", "status": "approved"}]},
+        {"tool_calls": [{"tool_name": "t", "provider_call_id": ""}]},
+        {"tool_calls": [{"tool_name": "t"}] * 101},
         {"unknown": 1},
     ],
 )

@@ -10,12 +10,21 @@ import pytest
 DEADLINE_SECONDS = 2.5
 """Below the lock timeout of 3 s, after which the waiting requests are told to come back."""
 
-ROUTES = ["create", "append", "batch", "activate", "suspend", "resume", "api-keys"]
+ROUTES = ["create", "append", "batch", "activate", "suspend", "resume", "tool-call", "tool-message", "api-keys"]
 
 
 @pytest.fixture
 def post_to(api, open_session):
     """`await post_to("append")`: a path and two bodies of a POST route that is ready to be called."""
+
+    async def about_a_call(path, *, by_message):
+        asked = {"tool_name": "t", "requires_approval": not by_message}
+        message = {"role": "assistant", "content": "", "tool_calls": [asked]}
+        call = (await api.post(f"{path}/messages", json=message)).json()["tool_calls"][0]
+        told = {"role": "tool", "tool_call_id": call["id"]}
+        if by_message:
+            return f"{path}/messages", told | {"content": "a"}, told | {"content": "b"}
+        return f"{path}/tool-calls/{call['id']}", {"action": "approve"}, {"action": "reject"}
 
     async def ready(route):
         if route == "create":
@@ -28,6 +37,8 @@ def post_to(api, open_session):
             return f"{path}/messages", {"content": "a"}, {"content": "b"}
         if route == "batch":
             return f"{path}/messages/batch", {"messages": [{"content": "a"}]}, {"messages": [{"content": "b"}]}
+        if route in {"tool-call", "tool-message"}:
+            return await about_a_call(path, by_message=route == "tool-message")
         if route == "resume":
             await api.post(f"{path}/suspend")
         return f"{path}/{route}", None, {}
@@ -95,9 +106,9 @@ async def test_ten_concurrent_requests_have_one_effect(api, tenant, sql, post_to
     after = await effects(api, tenant, sql)
     assert all(after[name] - before[name] <= 2 for name in after)  # a new session is a row and up to two events
     assert after["sessions"] - before["sessions"] == (route == "create")
-    assert after["messages"] - before["messages"] == (route in {"append", "batch"})
+    assert after["messages"] - before["messages"] == (route in {"append", "batch", "tool-message"})
     assert after["keys"] - before["keys"] == (route == "api-keys")
-    assert after["events"] - before["events"] == (route != "api-keys")
+    assert after["events"] - before["events"] == {"api-keys": 0, "tool-message": 2}.get(route, 1)
 
 
 async def test_a_repetition_waits_for_the_first_request_and_gets_its_answer(api, open_session, database):

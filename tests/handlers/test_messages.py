@@ -114,11 +114,13 @@ async def test_fields_of_a_message_have_the_bounds_of_the_contract(api, path, fi
         ({"attachment_ids": [str(uuid4())]}, "attachment_ids"),
         ({"tool_calls": [{"tool_name": "t", "arguments": {}}]}, "tool_calls"),
         ({"tool_call_id": "call-1"}, "tool_call_id"),
-        ({"role": "tool"}, "role"),
+        ({"role": "tool"}, "tool_call_id"),
+        ({"content": ""}, "content"),
+        ({"role": "assistant", "content": ""}, "content"),
         ({"content": [{"type": "attachment", "attachment_id": str(uuid4())}]}, "content[0].type"),
     ],
 )
-async def test_attachments_and_tool_calls_are_refused_until_they_come(api, path, draft, fault):
+async def test_attachments_are_refused_until_they_come_and_tool_calls_where_they_do_not_belong(api, path, draft, fault):
     one = await api.post(path, json={"content": "x"} | draft)
     batch = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}, {"content": "x"} | draft]})
 
@@ -214,7 +216,7 @@ async def test_a_batch_holds_one_to_a_hundred_messages(api, path, count):
 
 
 async def test_every_fault_of_a_batch_is_named_and_nothing_is_appended(api, path):
-    drafts = [{"content": "fine"}, {"content": ""}, {"role": "nobody", "content": "x"}, {"content": "x", "seq": 1}]
+    drafts = [{"content": "fine"}, {"content": []}, {"role": "nobody", "content": "x"}, {"content": "x", "seq": 1}]
 
     answer = await api.post(f"{path}/batch", json={"messages": drafts})
 

@@ -186,6 +186,7 @@ async def test_without_postgresql_every_route_says_503(app_with, client_of, sett
         "changeSession": {"title": "t"},
         "appendMessage": {"content": "x"},
         "appendMessages": {"messages": [{"content": "x"}]},
+        "actOnToolCall": {"action": "start"},
         "createApiKey": {"name": "x"},
     }
     async with app_with(database_url=NO_DATABASE) as edge:
@@ -196,7 +197,7 @@ async def test_without_postgresql_every_route_says_503(app_with, client_of, sett
                         if "security" not in operation:
                             continue
                         address = path
-                        for name in ("session_id", "message_id", "key_id"):
+                        for name in ("session_id", "message_id", "call_id", "key_id"):
                             address = address.replace(f"{{{name}}}", "019aabcd-0000-7abc-8def-0123456789ab")
                         body = bodies.get(operation["operationId"])
                         answer = await client.request(method, address, **({"json": body} if body else {}))

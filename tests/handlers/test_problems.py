@@ -17,12 +17,13 @@ TABLE = {
     400: {"invalid_request", "invalid_cursor"},
     401: {"unauthenticated"},
     403: {"insufficient_scope"},
-    404: {"session_not_found", "message_not_found", "not_found"},
+    404: {"session_not_found", "message_not_found", "tool_call_not_found", "not_found"},
     405: {"method_not_allowed"},
     409: {
         "invalid_transition",
         "session_not_active",
         "session_ended",
+        "already_decided",
         "message_limit_exceeded",
         "already_exists",
         "request_in_progress",
@@ -64,6 +65,17 @@ class Provoke:
 
     async def message_not_found(self):
         return await self.api.get(f"/sessions/{(await self.open())['id']}/messages/{RANDOM_ID}")
+
+    async def tool_call_not_found(self):
+        return await self.api.get(f"/sessions/{(await self.open())['id']}/tool-calls/{RANDOM_ID}")
+
+    async def already_decided(self):
+        path = f"/sessions/{(await self.open())['id']}"
+        asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t", "requires_approval": True}]}
+        call = (await self.api.post(f"{path}/messages", json=asking)).json()["tool_calls"][0]
+        for action in ("approve", "reject"):
+            answer = await self.api.post(f"{path}/tool-calls/{call['id']}", json={"action": action})
+        return answer
 
     async def not_found(self):
         return await self.api.get("/nowhere")
@@ -180,7 +192,7 @@ async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provo
     for leak in ("Traceback", "asyncpg", "SELECT", "msgspec", "service.", "/work", "canary"):
         assert leak not in answer.text
     if answer.status_code == 409 and code not in {"already_exists", "request_in_progress"}:
-        assert problem["current_status"] in {"created", "active", "suspended", "ended"}
+        assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved"}
         assert isinstance(problem.get("allowed", []), list)
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
     assert ("retry-after" in answer.headers) is (code in {"request_in_progress", "unavailable"})

@@ -20,7 +20,9 @@ EXAMPLES_MAX = 4
 
 SESSION_ID = "01a00000-0000-7000-8000-000000000001"
 MESSAGE_ID = "01a00000-0000-7000-8000-000000000002"
-"""What the ids in paths are: a session and a message that exist, or most requests would end at 404."""
+CALL_ID = "01a00000-0000-7000-8000-000000000003"
+STANDING = {"session_id": SESSION_ID, "message_id": MESSAGE_ID, "call_id": CALL_ID}
+"""What the ids in paths are: a session, a message and a tool call that exist, or most requests would end at 404."""
 
 LEFT_OUT = [
     # A made-up cursor, a float that counts as an integer in JSON Schema (2.0), NUL inside of metadata: valid by the
@@ -47,8 +49,8 @@ def described() -> Any:
     for operations in document["paths"].values():
         for operation in operations.values():
             for parameter in operation["parameters"]:
-                if parameter["name"] in {"session_id", "message_id"}:
-                    parameter["schema"]["const"] = SESSION_ID if parameter["name"] == "session_id" else MESSAGE_ID
+                if parameter["name"] in STANDING:
+                    parameter["schema"]["const"] = STANDING[parameter["name"]]
     with_body = [
         operation["operationId"]
         for operations in document["paths"].values()
@@ -73,14 +75,18 @@ async def authorization(settings, make_key):
 
 @pytest.fixture
 async def _standing_session(authorization, sql, app, client_of):
-    """An active session with a message, under the ids of the document; what an operation did to it is undone."""
-    for table in ("messages", "events", "outbox"):
+    """An active session with a message and a tool call, under the ids of the document; what was done is undone."""
+    for table in ("messages", "tool_calls", "events", "outbox"):
         await sql(f"DELETE FROM {table} WHERE session_id = CAST(:id AS uuid)", id=SESSION_ID)
     await sql("DELETE FROM sessions WHERE id = CAST(:id AS uuid)", id=SESSION_ID)
     async with client_of(app) as client:
         opening = {"agent_id": "agent", "activate": True, "system_prompt": "Stand still."}
         opened = await client.post("/api/v1/sessions", json=opening, headers=authorization)
-    for table in ("messages", "events", "outbox"):
+        # Approved by the policy, so that a wait ends at once.
+        asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t"}]}
+        messages = f"/api/v1/sessions/{opened.json()['id']}/messages"
+        assert (await client.post(messages, json=asking, headers=authorization)).status_code == 201
+    for table in ("messages", "tool_calls", "events", "outbox"):
         await sql(
             f"UPDATE {table} SET session_id = CAST(:id AS uuid) WHERE session_id = CAST(:opened AS uuid)",
             id=SESSION_ID,
@@ -92,8 +98,13 @@ async def _standing_session(authorization, sql, app, client_of):
         opened=opened.json()["id"],
     )
     await sql(
-        "UPDATE messages SET id = CAST(:id AS uuid) WHERE session_id = CAST(:session_id AS uuid)",
+        "UPDATE messages SET id = CAST(:id AS uuid) WHERE session_id = CAST(:session_id AS uuid) AND seq = 1",
         id=MESSAGE_ID,
+        session_id=SESSION_ID,
+    )
+    await sql(
+        "UPDATE tool_calls SET id = CAST(:id AS uuid) WHERE session_id = CAST(:session_id AS uuid)",
+        id=CALL_ID,
         session_id=SESSION_ID,
     )
 

@@ -28,8 +28,10 @@ BODIES = {
     "changeSession": {"title": "changed"},
     "appendMessage": {"content": "x"},
     "appendMessages": {"messages": [{"content": "x"}]},
+    "actOnToolCall": {"action": "start"},
     "createApiKey": {"name": "x"},
 }
+ASKING = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t", "requires_approval": True}]}
 
 
 @pytest.fixture
@@ -50,17 +52,27 @@ async def theirs(app, client_of, make_key):
     async with client_of(app, await make_key("another-tenant")) as other:
         session = (await other.post("/api/v1/sessions", json={"agent_id": "a", "activate": True})).json()
         path = f"/api/v1/sessions/{session['id']}"
-        message = (await other.post(f"{path}/messages", json={"content": "x"})).json()
+        message = (await other.post(f"{path}/messages", json=ASKING)).json()
         key = (await other.post("/api/v1/api-keys", json={"name": "x"})).json()["api_key"]
-        yield {"session_id": session["id"], "message_id": message["id"], "key_id": key["id"]}
+        yield {
+            "session_id": session["id"],
+            "message_id": message["id"],
+            "call_id": message["tool_calls"][0]["id"],
+            "key_id": key["id"],
+        }
         assert (await other.get(path)).json()["version"] == 2  # nobody has touched it
 
 
 @pytest.fixture
 async def ours(api, open_session):
     session = await open_session(user_id="u1")
-    message = (await api.post(f"/sessions/{session['id']}/messages", json={"content": "x"})).json()
-    return {"session_id": session["id"], "message_id": message["id"], "key_id": RANDOM_ID}
+    message = (await api.post(f"/sessions/{session['id']}/messages", json=ASKING)).json()
+    return {
+        "session_id": session["id"],
+        "message_id": message["id"],
+        "call_id": message["tool_calls"][0]["id"],
+        "key_id": RANDOM_ID,
+    }
 
 
 def filled(path, ids):
@@ -133,7 +145,17 @@ async def test_without_a_credential_every_route_is_401(app, client_of, operation
 
 
 SCOPES = {
-    "sessions:read": {"listSessions", "getSession", "listMessages", "getMessage", "listEvents"},
+    "sessions:read": {
+        "listSessions",
+        "getSession",
+        "listMessages",
+        "getMessage",
+        "listEvents",
+        "listToolCalls",
+        "getToolCall",
+        "listInbox",
+        "getContext",
+    },
     "sessions:write": {
         "createSession",
         "changeSession",
@@ -144,6 +166,7 @@ SCOPES = {
         "appendMessage",
         "appendMessages",
         "deleteMessage",
+        "actOnToolCall",
     },
     "admin": {"createApiKey", "listApiKeys", "revokeApiKey"},
 }
@@ -156,7 +179,7 @@ async def test_without_its_scope_every_route_is_403(app, tenant, make_key, clien
     async with client_of(app, await make_key(tenant, held)) as client:
         for operation_id, method, path, _ in operations:
             scope = needed.get(operation_id)
-            if scope in {None, held}:
+            if scope in {None, held} or (operation_id, held) == ("actOnToolCall", "tool_calls:decide"):
                 continue
             for ids in (ours, dict.fromkeys(ours, "x")):
                 answer = await call(client, operation_id, method, filled(path, ids))
