@@ -49,7 +49,7 @@ async def save_changed(
 ) -> None:
     """Store a changed call with its event, under its session's lock."""
     await store.save(tx, after)
-    await sessions.record_calls(
+    await sessions.record_children(
         tx,
         tenant_id,
         after.session_id,
@@ -73,15 +73,16 @@ async def cancel_open_calls(
 ) -> int:
     """Cut off the open calls of a locked session (or of one of its messages), each with its event.
 
-    How many of them waited for a decision.
+    One that was late before it was cut off has expired, as readers saw it. How many of them waited for a decision.
     """
-    calls = await store.open_of_session(tx, session_id, message_id)
-    if not calls:
+    found = await store.open_of_session(tx, session_id, message_id)
+    if not found:
         return 0
-    cut = [expired(call) if as_of(call, moment) is not call else cancelled(call, why) for call in calls]
+    calls = [call for call, _ in found]
+    cut = [expired(call) if is_late else cancelled(call, why) for call, is_late in found]
     for call in cut:
         await store.save(tx, call)
-    await sessions.record_calls(
+    await sessions.record_children(
         tx,
         tenant_id,
         session_id,

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
-from service.domain.errors import AlreadyDecided, InvalidTransition
+from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
 from service.domain.session import SessionConfig
 
@@ -25,7 +25,11 @@ CALLS_PER_MESSAGE_MAX = 100
 """More parallel calls than any provider's model asks for in one turn."""
 
 POLICY = "policy"
-"""Who decided when no person did."""
+"""Who decided when no person did. Credentials of this name decide nothing, so that nobody is mistaken for it."""
+
+NAMED_LIKE_POLICY = (
+    f"In decided_by the name '{POLICY}' stands for the session's policy: decide with credentials of another name."
+)
 
 SESSION_ENDED = "the session ended"
 SESSION_EXPIRED = "the session expired"
@@ -91,7 +95,10 @@ class ToolCallDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """A tool call as its callers see it. `original_arguments` is set where an approval edited them."""
+    """A tool call as its callers see it. `original_arguments` is set where an approval edited them.
+
+    `reason` is that of the decision, for good: why a call was cancelled after it is in `error`.
+    """
 
     id: UUID
     session_id: UUID
@@ -185,9 +192,12 @@ def after_step(call: ToolCall, request: Request, moment: datetime) -> ToolCall |
     """The call as `request` makes it at `moment`; None: it is so already, by the very same decision.
 
     Raises:
+        InsufficientScope: who decides is called like the policy.
         AlreadyDecided: somebody else, or something else, has been decided; it names the winner.
         InvalidTransition: the diagram lacks this step; it names the status and the legal actions.
     """
+    if request.action in DECISIONS and request.by == POLICY:
+        raise InsufficientScope(NAMED_LIKE_POLICY)
     call = as_of(call, moment)
     decision = decision_of(call)
     if request.action in DECISIONS and decision is not None:
@@ -252,15 +262,21 @@ def _changed(call: ToolCall, request: Request, target: CallStatus, moment: datet
         case Action.FAIL:
             fields |= {"executed_at": moment, "error": request.error}
         case Action.CANCEL:
-            fields |= {"reason": request.reason} if request.reason is not None else {}
+            return cancelled(call, request.reason)
         case _:
             assert_never(request.action)
     return msgspec.structs.replace(call, **fields)
 
 
-def cancelled(call: ToolCall, why: str) -> ToolCall:
-    """An open call that is cut off: by the end of its session, or because its message is deleted."""
-    return msgspec.structs.replace(call, status=CallStatus.CANCELLED, reason=why, version=call.version + 1)
+def cancelled(call: ToolCall, why: str | None) -> ToolCall:
+    """An open call that is cut off: by somebody, by the end of its session, or because its message is deleted."""
+    place = "reason" if decision_of(call) is None else "error"  # the reason of a decision stays with it
+    return msgspec.structs.replace(call, status=CallStatus.CANCELLED, version=call.version + 1, **{place: why})
+
+
+def why_cancelled(call: ToolCall) -> str | None:
+    """What was said when a call was cancelled: of one that nobody had decided it is the only reason there is."""
+    return call.reason if decision_of(call) is None else call.error
 
 
 def expired(call: ToolCall) -> ToolCall:

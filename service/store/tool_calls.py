@@ -15,27 +15,28 @@ from service.domain.tool_call import SESSION_EXPIRED, CallStatus, ToolCall
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
 
 OVER = "(s.status <> 'ended' AND s.expires_at <= statement_timestamp())"
-LATE = "(c.status = 'pending' AND c.expires_at <= least(s.expires_at, statement_timestamp()))"
+LATE = "coalesce(c.status = 'pending' AND c.expires_at <= least(s.expires_at, statement_timestamp()), false)"
 """Waited past its time, and that was before its session's was over: what came first stays true."""
 
-CUT = f"({OVER} AND c.status IN ('pending', 'approved', 'running') AND NOT coalesce({LATE}, false))"
+CUT = f"({OVER} AND c.status IN ('pending', 'approved', 'running') AND NOT {LATE})"
 
 
-def _columns(status: str, reason: str, version: str) -> str:
+def _columns(status: str, reason: str, error: str, version: str) -> str:
     return f"""c.id, c.session_id, c.message_id, c.provider_call_id, c.tool_name, c.arguments, c.original_arguments,
     c.requires_approval, {status} AS status, c.decided_by, c.decided_at, {reason} AS reason, c.expires_at, c.started_at,
-    c.executed_at, c.result, c.error, c.created_at, {version} AS version"""
+    c.executed_at, c.result, {error} AS error, c.created_at, {version} AS version"""
 
 
 EFFECTIVE_STATUS = f"CASE WHEN {LATE} THEN 'expired' WHEN {CUT} THEN 'cancelled' ELSE c.status END"
 COLUMNS = _columns(
     EFFECTIVE_STATUS,
-    f"CASE WHEN {CUT} THEN '{SESSION_EXPIRED}' ELSE c.reason END",
+    f"CASE WHEN {CUT} AND c.decided_by IS NULL THEN '{SESSION_EXPIRED}' ELSE c.reason END",
+    f"CASE WHEN {CUT} AND c.decided_by IS NOT NULL THEN '{SESSION_EXPIRED}' ELSE c.error END",
     f"c.version + CASE WHEN {CUT} OR {LATE} THEN 1 ELSE 0 END",
 )
 """A call as it is at this moment: time has its effect whether or not the sweep has recorded it."""
 
-STORED = _columns("c.status", "c.reason", "c.version")
+STORED = _columns("c.status", "c.reason", "c.error", "c.version")
 """A call as it stands in the table: what a command decides on, under the session's lock."""
 
 VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
@@ -96,7 +97,7 @@ for a result comes first, then the newest."""
 
 OPEN_OF_SESSION = Statement(
     sa.text(f"""
-    SELECT {STORED} FROM tool_calls c
+    SELECT {STORED}, {LATE} AS is_late FROM tool_calls c JOIN sessions s ON s.id = c.session_id
     WHERE c.session_id = :session_id AND c.status IN ('pending', 'approved', 'running')
       AND (CAST(:message_id AS uuid) IS NULL OR c.message_id = CAST(:message_id AS uuid))
     ORDER BY c.id
@@ -201,10 +202,13 @@ async def find_for_result(tx: Tx, session_id: UUID, name: str, call_id: UUID | N
     return None if row is None else call_of(row)
 
 
-async def open_of_session(tx: Tx, session_id: UUID, message_id: UUID | None = None) -> list[ToolCall]:
-    """The calls of a locked session (or of one of its messages) whose end is still to come."""
+async def open_of_session(tx: Tx, session_id: UUID, message_id: UUID | None = None) -> list[tuple[ToolCall, bool]]:
+    """The calls of a locked session (or of one of its messages) that are open, and whether each is late by now.
+
+    By now, after the wait for the lock: so had readers seen it.
+    """
     rows = await tx.rows(OPEN_OF_SESSION, session_id=session_id, message_id=message_id)
-    return [call_of(row) for row in rows]
+    return [(call_of(row), row["is_late"]) for row in rows]
 
 
 async def of_messages(tx: Tx, session_id: UUID, message_ids: list[UUID]) -> dict[UUID, list[ToolCall]]:

@@ -169,6 +169,36 @@ async def test_an_approval_that_waited_for_its_turn_past_the_deadline_is_late(ow
     assert await shown(own_database, caller, call) == seen
 
 
+async def test_an_end_that_waited_for_its_turn_past_a_deadline_finds_that_call_expired(
+    own_database: Database, caller: Caller
+):
+    session = await opened(own_database, caller)
+    late, waiting = await asked(own_database, caller, session.id, "a", "b")
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def end() -> None:
+        async with own_database.begin() as tx:
+            await end_session(tx, caller, session.id, None, CAUSE)
+
+    async with own_database.begin() as tx:
+        await sessions.lock(tx, caller, session.id)
+        ending = asyncio.create_task(end())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (await query(own_database, blocked))[0][0]:
+                pass
+        await query(own_database, "UPDATE tool_calls SET expires_at = clock_timestamp() WHERE id = $1", late.id)
+        seen = await shown(own_database, caller, late)
+    await ending
+
+    assert seen.status is CallStatus.EXPIRED
+    assert await shown(own_database, caller, late) == seen
+    assert (await shown(own_database, caller, waiting)).status is CallStatus.CANCELLED
+    assert (await told_of(own_database, session.id))[-3:] == [
+        "tool_call.expired", "tool_call.cancelled", "session.ended",
+    ]  # fmt: skip
+    await assert_sound(own_database, session.id)
+
+
 async def test_approvals_at_the_very_deadline_are_taken_or_expire_but_never_both(
     own_database: Database, caller: Caller
 ):
@@ -203,7 +233,8 @@ async def test_a_session_whose_time_is_over_takes_its_open_calls_with_it_as_read
     """What was late before the session was over has expired; the rest is cancelled, before and after the sweep."""
     session = await opened(own_database, caller)
     late, waiting, done = await asked(own_database, caller, session.id, "a", "b", "c")
-    (approved,) = await asked(own_database, caller, session.id, "d", requires_approval=False)
+    (approved,) = await asked(own_database, caller, session.id, "d")
+    await acted(own_database, caller, approved, "approve", reason="careful")
     await acted(own_database, caller, done, "reject")
     await query(own_database, "UPDATE tool_calls SET expires_at = created_at WHERE id = $1", late.id)
     await query(own_database, "UPDATE tool_calls SET expires_at = now() + interval '9 h' WHERE id = $1", waiting.id)
@@ -224,6 +255,9 @@ async def test_a_session_whose_time_is_over_takes_its_open_calls_with_it_as_read
     assert await sweep_expired_sessions(own_database) == 1
 
     assert [call.status.value for call in seen] == ["expired", "cancelled", "rejected", "cancelled"]
+    assert [(call.reason, call.error) for call in seen[1:]] == [
+        ("the session expired", None), (None, None), ("careful", "the session expired"),
+    ]  # fmt: skip
     assert [await shown(own_database, caller, call) for call in calls] == seen
     assert (await told_of(own_database, session.id))[-4:] == [
         "tool_call.expired", "tool_call.cancelled", "tool_call.cancelled", "session.expired",

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.errors import AlreadyDecided, InvalidTransition
+from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
 from service.domain.session import SessionConfig
 from service.domain.tool_call import (
@@ -28,6 +28,7 @@ from service.domain.tool_call import (
     cancelled,
     event_of,
     verdict_of,
+    why_cancelled,
 )
 from service.ids import new_id
 
@@ -263,6 +264,39 @@ def test_a_pending_call_without_a_deadline_waits_for_ever():
 def test_nobody_has_decided_a_call_that_expired_or_was_cancelled_while_it_waited():
     for call in (as_of(pending_call(), DEADLINE), cancelled(pending_call(), "the session ended")):
         assert (call.decided_by, call.decided_at, call.version) == (None, None, 2)
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_nobody_who_is_called_like_the_policy_decides(decision: str):
+    free = asked_for(new_id(), new_id(), new_id(), ToolCallDraft(tool_name="t"), SessionConfig(), ASKED)
+    for call in (pending_call(), free):
+        with pytest.raises(InsufficientScope):
+            after_step(call, request(decision, by=POLICY, reason=call.reason), NOW)
+
+    assert after_step(free, request("start", by=POLICY), NOW) is not None
+
+
+@pytest.mark.parametrize("why", ["never mind", None])
+@pytest.mark.parametrize("since", [(), ("start",)])
+def test_a_cancelled_call_keeps_the_reason_of_its_decision(since: tuple[str, ...], why: str | None):
+    approval = request("approve", reason="careful")
+    approved = after_step(pending_call(), approval, NOW)
+    assert approved is not None
+    cancelled_call = after_step(after(approved, *since), request("cancel", by=OTHER, reason=why), NOW)
+    assert cancelled_call is not None
+
+    assert (cancelled_call.reason, cancelled_call.error, cancelled_call.decided_by) == ("careful", why, PERSON)
+    assert why_cancelled(cancelled_call) == why
+    assert after_step(cancelled_call, approval, NOW) is None
+
+
+@pytest.mark.parametrize("why", ["never mind", None])
+def test_a_call_that_was_cancelled_before_anybody_decided_has_the_reason_of_that(why: str | None):
+    call = after_step(pending_call(), request("cancel", reason=why), NOW)
+    assert call is not None
+
+    assert (call.reason, call.error, call.decided_by) == (why, None, None)
+    assert why_cancelled(call) == why
 
 
 def test_each_status_has_its_own_event():

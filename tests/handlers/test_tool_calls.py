@@ -249,6 +249,29 @@ async def test_arguments_of_256_kib_are_413_where_they_are_asked_for_and_where_t
     assert (await api.post(path, json=edited)).status_code == 200
 
 
+@pytest.mark.parametrize("wish", [{"name": "policy"}, {"name": "console", "user": "policy"}])
+async def test_no_key_is_mistaken_for_the_policy(app, api, ask, open_session, tenant, make_key, client_of, wish):
+    path, call = await ask(await open_session(user_id="policy"))
+    async with client_of(app, await make_key(tenant, **wish)) as namesake:
+        refused = await namesake.post(f"/api/v1{path}", json={"action": "approve"})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    assert "credentials of another name" in refused.json()["detail"]
+    assert (await api.get(path)).json() == call
+
+
+async def test_a_cancelled_approval_keeps_its_reason_and_is_still_the_same_decision(api, ask):
+    path, _ = await ask()
+    approval = {"action": "approve", "reason": "careful"}
+    await api.post(path, json=approval)
+
+    cancelled = (await api.post(path, json={"action": "cancel", "reason": "never mind"})).json()
+    again = await api.post(path, json=approval)
+
+    assert (cancelled["status"], cancelled["reason"], cancelled["error"]) == ("cancelled", "careful", "never mind")
+    assert (again.status_code, again.json()) == (200, cancelled)
+
+
 async def test_who_waits_is_woken_by_a_decision_through_another_process_while_redis_is_away(
     app, settings, ask, tenant, make_key, client_of, running_app
 ):
