@@ -17,10 +17,13 @@ RUN pip install --no-deps .
 
 FROM ${PYTHON}
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin holdfast
+# A volume mounted here takes over this owner.
+RUN install --directory --owner=holdfast --mode=700 /var/lib/holdfast
 COPY --from=build /opt/holdfast /opt/holdfast
 COPY deploy/alive.py /opt/holdfast/alive.py
 ENV PATH=/opt/holdfast/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    HOLDFAST_DATA_DIR=/var/lib/holdfast \
     HOST=0.0.0.0 \
     PORT=8000
 WORKDIR /opt/holdfast

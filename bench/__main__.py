@@ -21,6 +21,7 @@ import msgspec
 
 from bench.load import Outcome, request_bytes, run_load
 from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
+from bench.uploads import compare_uploads
 from service import development_key
 from service.embedded.servers import EmbeddedServers
 from service.store import migrate
@@ -33,6 +34,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 7
 """315 characters: a chat message of ordinary length."""
 
 HISTORY_MESSAGES = 200
+UPLOADS = "uploads"
 
 
 class Side(msgspec.Struct):
@@ -113,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
-    parser.add_argument("--only", choices=list(OPERATIONS), help="measure this operation alone")
+    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS], help="measure this operation alone")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
@@ -130,7 +132,7 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
     database_url, redis_url = servers.endpoints.database_url or "", servers.endpoints.redis_url or ""
     migrate.upgrade(database_url)
     key = development_key.ensure(database_url, folder)
-    environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
+    environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(folder)}
     ports = [free_port(), free_port()]
     product = start("service", ports[0], environment, "/health/ready", folder / "holdfast.log")
     bare = start("bench.yardstick", ports[1], environment, "/sessions", folder / "bare.log")
@@ -141,7 +143,7 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
         ]
         for side in sides:
             _fill(side)
-        names = [options.only] if options.only else list(OPERATIONS)
+        names = [name for name in OPERATIONS if options.only in {None, name}]
         print(f"\n{CONNECTIONS} connections, {options.rounds} rounds of {options.seconds:g} s, one process each")
         print(f"{'':26}{'per s':>8}{'p50 ms':>9}{'p99 ms':>9}{'server ms':>11}{'PG ms':>8}{'CPU ms':>8}{'ratio':>7}")
         figures: dict[str, object] = {}
@@ -150,6 +152,8 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
         memory = {side.name: round(resident_mb(side.pid), 1) for side in sides}
         print(f"memory after the run: Holdfast {memory['holdfast']} MB, bare {memory['bare']} MB")
         figures["memory_mb"] = memory
+        if options.only in {None, UPLOADS}:
+            figures[UPLOADS] = compare_uploads(folder, ports[0], product.pid, sides[0].headers, options.rounds)
     finally:
         for process in (product, bare):
             process.terminate()

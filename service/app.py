@@ -9,8 +9,20 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
+from service.blobs import BlobStore
 from service.domain.errors import DomainError
-from service.handlers import api_keys, context, events, lifecycle, messages, operations, reference, sessions, tool_calls
+from service.handlers import (
+    api_keys,
+    attachments,
+    context,
+    events,
+    lifecycle,
+    messages,
+    operations,
+    reference,
+    sessions,
+    tool_calls,
+)
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
 from service.handlers.edge import Edge
@@ -34,14 +46,16 @@ def create_app(settings: Settings) -> Edge:
         settings=settings,
         database=database,
         authenticator=Authenticator(settings, database),
-        doorbell=Doorbell(redis, metrics.doorbell_failures),
+        doorbell=Doorbell(redis, failures=metrics.doorbell_failures),
         redis=RedisProbe(redis),
         metrics=metrics,
         watch=Watch(database),
+        blobs=BlobStore(settings.storage_url, settings.files_folder),
     )
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        parts.blobs.open()
         await database.open()
         parts.doorbell.start()
         try:
@@ -59,6 +73,7 @@ def create_app(settings: Settings) -> Edge:
             *lifecycle.HANDLERS,
             *messages.HANDLERS,
             *tool_calls.HANDLERS,
+            *attachments.HANDLERS,
             *context.HANDLERS,
             *events.HANDLERS,
             *api_keys.HANDLERS,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 
 import asyncpg
 import msgspec
 from redis.exceptions import RedisError
 
-from service.domain.errors import Unavailable
-from service.queue import Queue, open_queue
+from service.blobs import BlobMissing, BlobStore, new_key
+from service.domain.errors import StorageFull, StorageUnavailable, Unavailable
+from service.domain.work import Queue
+from service.ids import new_id
+from service.queue import open_queue
 from service.settings import Settings, SettingsError, read_settings
 from service.store import heartbeats, outbox, schema, server
 from service.store.engine import Database, Tx
@@ -26,6 +29,10 @@ LAG_SECONDS_MAX = 15.0
 """Three missed sweeps."""
 
 REDIS_SECONDS_MAX = 2.0
+STORAGE_SECONDS_MAX = 10.0
+
+WORDS_MAX = 300
+"""Of what a client of S3 says, the first line tells what is wrong; the rest repeats the request."""
 
 
 class Verdict(StrEnum):
@@ -45,7 +52,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def check_everything(environment: Mapping[str, str]) -> list[Finding]:
-    """Look at the configuration, PostgreSQL, Redis and the workers."""
+    """Look at the configuration, PostgreSQL, Redis, the workers and the file storage."""
     try:
         settings = read_settings(environment)
     except SettingsError as error:
@@ -68,7 +75,7 @@ def _credentials(settings: Settings) -> list[Finding]:
 
 
 async def _check_servers(settings: Settings) -> list[Finding]:
-    return [*await _check_postgresql(settings), await _check_redis(settings)]
+    return [*await _check_postgresql(settings), await _check_redis(settings), await _check_storage(settings)]
 
 
 async def _check_postgresql(settings: Settings) -> list[Finding]:
@@ -152,6 +159,35 @@ async def _check_redis(settings: Settings) -> Finding:
             "Set it to noeviction: an evicted job costs seconds until a sweep finds its work again.",
         )
     return Finding(Verdict.GOOD, "Redis")
+
+
+async def _check_storage(settings: Settings) -> Finding:
+    """Write an object, read it and delete it again."""
+    place = settings.storage_url or f"folder {settings.files_folder}"
+    blobs = BlobStore(settings.storage_url, settings.files_folder)
+    key, written = new_key(new_id()), b"holdfast doctor"
+    try:
+        blobs.open()
+        async with asyncio.timeout(STORAGE_SECONDS_MAX):
+            await blobs.put(key, _once(written))
+            read = b"".join([bytes(chunk) async for chunk in await blobs.get(key, 0, len(written))])
+            await blobs.delete(key)
+    except StorageFull:
+        return Finding(Verdict.BAD, f"file storage: {place} is full", "Make room: uploads get 507 until then.")
+    except (StorageUnavailable, BlobMissing, TimeoutError) as error:
+        cause = error.__cause__ or error
+        return Finding(
+            Verdict.BAD,
+            f"file storage: {place}: {_words(cause).splitlines()[0][:WORDS_MAX]}",
+            "Correct HOLDFAST_STORAGE_URL and the AWS_* variables, or the rights of the folder.",
+        )
+    if read != written:
+        return Finding(Verdict.BAD, f"file storage: {place} does not give back what was written", "Use another one.")
+    return Finding(Verdict.GOOD, f"file storage: {place}")
+
+
+async def _once(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
 
 
 def _words(error: BaseException) -> str:

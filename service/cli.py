@@ -18,7 +18,7 @@ from service.commands.api_keys import KeyWish, create_api_key, revoke_api_key
 from service.domain.api_key import DEFAULT_SCOPES, ApiKey
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
 from service.domain.errors import DomainError
-from service.queue import Queue
+from service.domain.work import Queue
 from service.running import with_noted_endpoints
 from service.settings import Settings, SettingsError, read_settings
 from service.store import api_keys, schema

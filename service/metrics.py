@@ -33,6 +33,12 @@ class Metrics:
         self.outbox_oldest_seconds = Gauge(
             "holdfast_outbox_lag_seconds", "Age of the oldest event that waits to be relayed.", registry=self.registry
         )
+        self.attachments_waiting = Gauge(
+            "holdfast_attachments_waiting", "Files that wait to be looked into.", registry=self.registry
+        )
+        self.attachments_oldest_seconds = Gauge(
+            "holdfast_attachments_lag_seconds", "How long the first of them has waited.", registry=self.registry
+        )
         self.relayed = Counter(
             "holdfast_relayed", "Events relayed since the database was made.", registry=self.registry
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from enum import StrEnum
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from service.domain.work import Queue
 from service.log import get_logger
 
 RING_INTERVAL_SECONDS = 0.02
@@ -35,22 +35,13 @@ RINGS_WAITING_MAX = 100
 """Where so many rings wait unanswered, nobody is at work, and one more would only fill Redis (258 bytes each)."""
 
 RELAY_EVENTS = "relay_events"
-"""The one job that the service knows by name."""
+INSPECT_ATTACHMENTS = "inspect_attachments"
+"""The jobs that are rung for, by name."""
+
+JOBS = {Queue.EVENTS: RELAY_EVENTS, Queue.ATTACHMENTS: INSPECT_ATTACHMENTS}
+"""What the worker of each queue is rung for."""
 
 LOG = get_logger("queue")
-
-
-class Queue(StrEnum):
-    """One queue for each class of work, because a queue's redelivery time is that of its slowest job."""
-
-    EVENTS = "events"
-    WEBHOOKS = "webhooks"
-    ATTACHMENTS = "attachments"
-
-    @property
-    def key(self) -> str:
-        """The queue's name in Redis."""
-        return f"holdfast:queue:{self.value}"
 
 
 def encode_job(job: dict[str, Any]) -> bytes:
@@ -96,10 +87,11 @@ class RedisProbe:
 
 
 class Doorbell:
-    """Rings `relay_events` after commits: coalesced, bounded, best effort."""
+    """Rings the worker of one queue after commits: coalesced, bounded, best effort."""
 
-    def __init__(self, redis: ArqRedis, failures: Counter) -> None:
+    def __init__(self, redis: ArqRedis, queue: Queue = Queue.EVENTS, failures: Counter | None = None) -> None:
         self._redis = redis
+        self._queue = queue
         self._failures = failures
         self._wanted = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -143,12 +135,13 @@ class Doorbell:
     async def _ring(self) -> bool:
         try:
             async with asyncio.timeout(RING_SECONDS_MAX):
-                if await self._redis.zcard(Queue.EVENTS.key) >= RINGS_WAITING_MAX:
+                if await self._redis.zcard(self._queue.key) >= RINGS_WAITING_MAX:
                     return True
                 # A fresh id each time: arq drops a job whose id is still running, and with it the ring.
-                await self._redis.enqueue_job(RELAY_EVENTS, _job_id=uuid4().hex)
+                await self._redis.enqueue_job(JOBS[self._queue], _job_id=uuid4().hex, _queue_name=self._queue.key)
         except (RedisError, OSError, TimeoutError) as error:
-            self._failures.inc()
-            LOG.warning("doorbell.failed", error=type(error).__name__)
+            if self._failures is not None:
+                self._failures.inc()
+            LOG.warning("doorbell.failed", queue=self._queue, error=type(error).__name__)
             return False
         return True

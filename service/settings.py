@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -25,8 +26,13 @@ VARIABLES = {
     "jwt_jwks_url": "HOLDFAST_JWT_JWKS_URL",
     "jwt_issuer": "HOLDFAST_JWT_ISSUER",
     "jwt_audience": "HOLDFAST_JWT_AUDIENCE",
+    "storage_url": "HOLDFAST_STORAGE_URL",
+    "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
+    "clamd": "HOLDFAST_CLAMD",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
+
+PORT_MAX = 65_535
 
 JWT_SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
@@ -55,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: str
     redis_url: str
     host: str = "127.0.0.1"
-    port: Annotated[int, Meta(ge=1, le=65_535)] = 8000
+    port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
     data_dir: Path = Path(".holdfast")
     log_level: LogLevel = LogLevel.INFO
     database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
@@ -63,6 +69,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_jwks_url: str | None = None
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
+    storage_url: str | None = None
+    tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
+    clamd: str | None = None
+
+    @property
+    def files_folder(self) -> Path:
+        """Where files are kept when no `storage_url` is set: all processes of a deployment have to see it."""
+        return self.data_dir / "files"
+
+    @property
+    def clamd_address(self) -> tuple[str, int] | None:
+        """Host and port of the virus scanner, where there is one."""
+        host, _, port = (self.clamd or "").rpartition(":")
+        return (host.strip("[]"), int(port)) if host else None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -114,3 +134,12 @@ def _check(settings: Settings) -> None:
         )
     if settings.jwt_jwks_url is not None and not settings.jwt_jwks_url.startswith(("https://", "http://")):
         raise SettingsError("HOLDFAST_JWT_JWKS_URL must be the http(s) address of a JWKS document.")
+    if settings.storage_url is not None and re.fullmatch(r"s3://[^/]+(/.*)?", settings.storage_url) is None:
+        raise SettingsError("HOLDFAST_STORAGE_URL must name a bucket, such as s3://bucket/prefix (or leave it unset).")
+    if settings.clamd is not None and not _is_host_and_port(settings.clamd):
+        raise SettingsError("HOLDFAST_CLAMD must be the scanner's host and port, such as localhost:3310.")
+
+
+def _is_host_and_port(address: str) -> bool:
+    match = re.fullmatch(r".+:([0-9]{1,5})", address)
+    return match is not None and 1 <= int(match[1]) <= PORT_MAX

@@ -7,8 +7,8 @@ import sys
 
 import uvloop
 
+from service.domain.work import Queue
 from service.log import configure_logging
-from service.queue import Queue
 from service.settings import SettingsError, read_settings
 from workers.main import main as work
 

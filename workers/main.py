@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, cast
+from typing import Any, assert_never, cast
 from uuid import UUID
 
 import msgspec
 from arq.worker import func
 
+from service.blobs import BlobStore
 from service.domain.errors import Unavailable
+from service.domain.work import Queue
 from service.ids import new_id
 from service.log import get_logger
-from service.queue import RELAY_EVENTS, Queue, decode_job, encode_job, open_queue
+from service.queue import INSPECT_ATTACHMENTS, JOBS, RELAY_EVENTS, Doorbell, decode_job, encode_job, open_queue
 from service.settings import Settings
 from service.store import heartbeats
 from service.store.engine import Database
+from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.expire_sessions import sweep_expired_sessions
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
+from workers.jobs.inspect_attachments import Inspections, inspect_attachments
 from workers.jobs.relay_events import Relay, relay_events
 from workers.sweeps import Sweep, sweep_until
 from workers.worker import SurvivingWorker
@@ -53,31 +57,52 @@ LOG = get_logger("worker")
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What the worker of one queue does: jobs by name, and sweeps."""
+    """What the worker of one queue does: jobs by name, sweeps, and what goes on until the stop."""
 
     jobs: dict[str, Callable[..., Awaitable[Any]]]
     sweeps: list[Sweep]
     context: dict[str, Any]
     job_seconds_max: int
     jobs_at_once: int
+    until_stop: list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = []
 
 
-def work_of(queue: Queue, database: Database) -> Work:
-    """The work of each queue; the webhooks' and the attachments' will come with their features."""
+def work_of(queue: Queue, database: Database, settings: Settings, wake: Callable[[Queue], None]) -> Work:
+    """The work of each queue; the webhooks' will come with its feature. `wake` rings a queue's worker."""
     match queue:
         case Queue.EVENTS:
-            relay = Relay(database)
+            relay = Relay(database, wake)
             sweeps = [
                 Sweep("relay_events", SWEEP_SECONDS, relay.drain),
-                Sweep("expire_sessions", EXPIRY_SECONDS, partial(sweep_expired_sessions, database)),
-                Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(sweep_late_tool_calls, database)),
+                Sweep("expire_sessions", EXPIRY_SECONDS, partial(_then_ring, sweep_expired_sessions, database, wake)),
+                Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(_then_ring, sweep_late_tool_calls, database, wake)),
                 Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
             ]
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
             return Work({}, [], {}, job_seconds_max=20, jobs_at_once=50)
         case Queue.ATTACHMENTS:
-            return Work({}, [], {}, job_seconds_max=60, jobs_at_once=2)
+            blobs = BlobStore(settings.storage_url, settings.files_folder)
+            blobs.open()
+            inspections = Inspections(database, blobs, settings.clamd_address, partial(wake, Queue.EVENTS))
+            return Work(
+                {INSPECT_ATTACHMENTS: inspect_attachments},
+                [Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs))],
+                {"inspections": inspections},
+                job_seconds_max=10,
+                jobs_at_once=2,
+                until_stop=[inspections.work_until],
+            )
+        case _:
+            assert_never(queue)
+
+
+async def _then_ring(
+    sweep: Callable[[Database], Awaitable[int]], database: Database, wake: Callable[[Queue], None]
+) -> None:
+    """Run a sweep that records events, and have them relayed at once rather than by the next sweep of the relay."""
+    if await sweep(database):
+        wake(Queue.EVENTS)
 
 
 async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> None:
@@ -86,16 +111,23 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
     await database.open()
     redis = open_queue(settings.redis_url, timeout_seconds=REDIS_SECONDS_MAX)
     worker_id = new_id()
-    work = work_of(queue, database)
+    bells = {rung: Doorbell(redis, rung) for rung in JOBS}
+    work = work_of(queue, database, settings, lambda rung: bells[rung].ring())
     sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue))]
     LOG.info("worker.started", queue=queue, worker_id=worker_id)
+    for bell in bells.values():
+        bell.start()
     try:
         async with asyncio.TaskGroup() as tasks:
             for sweep in sweeps:
                 tasks.create_task(sweep_until(stop, sweep), name=sweep.name)
+            for go_on in work.until_stop:
+                tasks.create_task(go_on(stop))
             if work.jobs:
                 tasks.create_task(_work_until(stop, _arq_worker(queue, work, redis)), name="jobs")
     finally:
+        for bell in bells.values():
+            await bell.stop()
         await _leave(database, worker_id)
         await redis.aclose(close_connection_pool=True)
         await database.close()

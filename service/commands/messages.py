@@ -7,7 +7,7 @@ from uuid import UUID
 import msgspec
 
 from service.commands.tool_calls import cancel_open_calls
-from service.commands.tool_messages import append_tool_messages, concerns_tools
+from service.commands.tool_messages import append_tool_messages, concerns_others
 from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
 from service.domain.event import Cause, EventType, NewEvent
@@ -15,7 +15,7 @@ from service.domain.message import Message, MessageDraft
 from service.domain.session import refusal_of_append, refuse_change
 from service.domain.tool_call import MESSAGE_DELETED
 from service.ids import new_id
-from service.store import appends, idempotency, sessions, tool_calls
+from service.store import appends, attachments, idempotency, sessions, tool_calls
 from service.store import messages as store
 from service.store.engine import Tx
 
@@ -30,9 +30,9 @@ async def append_messages(
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
-        InvalidReference: a `parent_id` is no message of this session.
+        InvalidReference: a `parent_id`, `tool_call_id` or attachment names nothing of this session.
     """
-    if concerns_tools(drafts):
+    if concerns_others(drafts):
         return await append_tool_messages(tx, caller, session_id, drafts, cause)
     new = [appends.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
     for _ in range(APPEND_ATTEMPTS_MAX):
@@ -74,8 +74,9 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
     await tool_calls.erase_content(tx, session_id, message_id)
     if message.tool_call_id is not None:
         await tool_calls.erase_result(tx, session_id, UUID(message.tool_call_id))
+    await attachments.forget_message(tx, session_id, message_id)
     seq = await store.erase(tx, caller, session_id, message_id, locked.moment)
-    await idempotency.erase_message(tx, session_id, message_id)
+    await idempotency.erase_item(tx, session_id, message_id)
     event = NewEvent(id=new_id(), type=EventType.MESSAGE_DELETED, data={"message_id": message_id, "message_seq": seq})
     remaining = msgspec.structs.replace(
         locked.session,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from service.domain.event import EventType
+from service.domain.work import Queue
 from service.store import outbox
 from service.store.engine import Tx
 from service.store.outbox import OutboxRow, Progress
@@ -12,17 +13,23 @@ from service.store.outbox import OutboxRow, Progress
 BATCH_ROWS_MAX = 500
 """Large enough to drain thousands of events a second, small enough to commit within milliseconds."""
 
-Reaction = Callable[[Tx, OutboxRow], Awaitable[None]]
-
-REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {}
-"""Event type → what follows from it, in this order, in the transaction that takes the event out of the outbox.
-
-Nothing reacts yet: webhooks and attachments will add their lines here.
-"""
+Reaction = Callable[[Tx, OutboxRow], Awaitable[Queue | None]]
+"""Makes the rows that an event gives rise to, and says whose worker has something to do once they are committed."""
 
 
-async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress]:
-    """Take the oldest events out of the outbox and let each be reacted to.
+async def inspect_file(_tx: Tx, _row: OutboxRow) -> Queue:
+    """A new file is inspected. Its own row is the work; there is nothing to add to it."""
+    return Queue.ATTACHMENTS
+
+
+REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {
+    EventType.ATTACHMENT_UPLOADED: (inspect_file,),
+}
+"""Event type → what follows from it, in this order, in the transaction that takes the event out of the outbox."""
+
+
+async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue]]:
+    """Take the oldest events out of the outbox and let each be reacted to; whose workers to wake after the commit.
 
     One relay at a time: another one waits here until this transaction ends, so whatever was committed before a call
     began is relayed when it returns an empty batch. The rows are gone only when the transaction commits: a crash before
@@ -30,7 +37,5 @@ async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress]:
     """
     await outbox.lead(tx)
     rows = await outbox.take(tx, BATCH_ROWS_MAX)
-    for row in rows:
-        for reaction in REACTIONS.get(row.event_type, ()):
-            await reaction(tx, row)
-    return rows, await outbox.advance(tx, len(rows))
+    woken = {await reaction(tx, row) for row in rows for reaction in REACTIONS.get(row.event_type, ())}
+    return rows, await outbox.advance(tx, len(rows)), {queue for queue in woken if queue is not None}

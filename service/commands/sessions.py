@@ -30,7 +30,7 @@ from service.domain.session import (
     renews_time,
 )
 from service.ids import new_id
-from service.store import idempotency
+from service.store import attachments, blobs, idempotency
 from service.store import sessions as store
 from service.store.engine import Tx
 
@@ -214,7 +214,7 @@ async def _save_move(tx: Tx, caller: Caller, moved: Session, move: Move, moment:
 
 
 async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: frozenset[int] | None = None) -> None:
-    """Erase a session and everything that tells of it: messages, events, kept answers.
+    """Erase a session and everything that tells of it: messages, files, events, kept answers.
 
     Raises:
         InsufficientScope: only `admin` may erase.
@@ -224,7 +224,9 @@ async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: froz
     locked = await _locked(tx, caller, session_id)
     refuse_other_version(locked.session, versions)
     await idempotency.erase_session(tx, session_id)
+    lost = await attachments.digests(tx, session_id)
     await store.erase(tx, caller.tenant_id, session_id)
+    await blobs.exchange(tx, caller.tenant_id, gained=[], lost=lost, quota=None)
 
 
 async def expire_sessions(tx: Tx, limit: int) -> int:

@@ -1,4 +1,4 @@
-"""Messages that bring tool calls or their results: several statements under the session's lock, one commit."""
+"""Messages that bring tool calls, their results or files: several statements under the session's lock, one commit."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from uuid import UUID
 import msgspec
 
 from service.commands.tool_calls import call_event, save_changed
+from service.domain.attachment import Attachment
 from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, PayloadTooLarge, SessionExpired, SessionNotFound
 from service.domain.event import Cause, EventType
-from service.domain.message import Message, MessageDraft, Role
+from service.domain.message import Message, MessageDraft, Role, attachments_of
 from service.domain.session import Status, refusal_of_append
 from service.domain.tool_call import ARGUMENTS_BYTES_MAX, Action, CallStatus, Request, ToolCall, after_step, asked_for
 from service.ids import new_id
-from service.store import appends, sessions, tool_calls
+from service.store import appends, attachments, sessions, tool_calls
 from service.store.engine import Tx
 from service.store.sessions import Locked
 
 
-def concerns_tools(drafts: list[MessageDraft]) -> bool:
-    """Whether any of the drafts brings a tool call or completes one."""
-    return any(draft.tool_calls or draft.role is Role.TOOL for draft in drafts)
+def concerns_others(drafts: list[MessageDraft]) -> bool:
+    """Whether any of the drafts touches more than the messages: brings a tool call, completes one, refers to a file."""
+    return any(draft.tool_calls or draft.role is Role.TOOL or attachments_of(draft) for draft in drafts)
 
 
 async def append_tool_messages(
     tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
 ) -> list[Message]:
-    """Append all of `drafts` in order, with the calls that they bring and the calls that they complete, or none.
+    """Append all of `drafts` in order, with the calls that they bring or complete and the files they name, or none.
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
-        InvalidReference: a `parent_id` or `tool_call_id` names nothing of this session.
+        InvalidReference: a `parent_id`, `tool_call_id` or attachment names nothing of this session.
         AlreadyDecided, InvalidTransition: a result for a call that cannot take one now.
         PayloadTooLarge: a call's arguments are a file.
     """
@@ -47,8 +48,13 @@ async def append_tool_messages(
 async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft, cause: Cause) -> Message:
     session_id = locked.session.id
     completed = await _completed(tx, caller, locked, draft) if draft.role is Role.TOOL else None
+    files = await _files(tx, session_id, attachments_of(draft))
     new = appends.NewMessage(
-        id=new_id(), event_id=new_id(), draft=draft, tool_call_id=None if completed is None else completed[0].id
+        id=new_id(),
+        event_id=new_id(),
+        draft=draft,
+        tool_call_id=None if completed is None else completed[0].id,
+        attachment_ids=[file.id for file in files],
     )
     appended = await appends.append(tx, caller, session_id, [new], cause)
     if appended is None and draft.parent_id is None:
@@ -57,6 +63,9 @@ async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraf
     if appended is None:
         raise InvalidReference(f"The parent_id {draft.parent_id} is not a message of this session.")
     (message,) = appended
+    if files:
+        await attachments.refer(tx, session_id, message.id, new.attachment_ids)
+        message = msgspec.structs.replace(message, attachments=[_referred(file, message.id) for file in files])
     if completed is not None:
         before, after = completed
         await save_changed(tx, caller.tenant_id, before, after, message.created_at, cause)
@@ -68,6 +77,21 @@ async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraf
     ]
     await _ask(tx, caller, message, calls, cause)
     return msgspec.structs.replace(message, tool_calls=calls)
+
+
+async def _files(tx: Tx, session_id: UUID, ids: list[UUID]) -> list[Attachment]:
+    """The files that a draft names; the session's lock keeps them from being deleted meanwhile."""
+    if not ids:
+        return []
+    found = await attachments.by_ids(tx, session_id, ids)
+    for id_ in ids:
+        if id_ not in found or found[id_].deleted_at is not msgspec.UNSET:
+            raise InvalidReference(f"The attachment {id_} is not a file of this session.")
+    return [found[id_] for id_ in ids]
+
+
+def _referred(file: Attachment, message_id: UUID) -> Attachment:
+    return file if file.message_id is not None else msgspec.structs.replace(file, message_id=message_id)
 
 
 async def _completed(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft) -> tuple[ToolCall, ToolCall]:
@@ -94,7 +118,7 @@ async def _ask(tx: Tx, caller: Caller, message: Message, calls: list[ToolCall], 
         if len(bytes(call.arguments)) > ARGUMENTS_BYTES_MAX:
             raise PayloadTooLarge(f"The arguments of '{call.tool_name}' are larger than {ARGUMENTS_BYTES_MAX} bytes.")
     await tool_calls.add(tx, message.session_id, message.id, calls, message.created_at)
-    await sessions.record_calls(
+    await sessions.record_children(
         tx,
         caller.tenant_id,
         message.session_id,

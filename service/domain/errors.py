@@ -130,6 +130,42 @@ class MessageLimitExceeded(DomainError):
     code = "message_limit_exceeded"
 
 
+class AttachmentNotFound(DomainError):
+    """There is no such attachment in this session."""
+
+    code = "attachment_not_found"
+
+
+class AttachmentNotReady(DomainError):
+    """What was asked for is not there yet; `current_status` says how far the attachment is."""
+
+    code = "attachment_not_ready"
+
+
+class AttachmentLimitExceeded(DomainError):
+    """This session has as many attachments as its config.max_attachments allows."""
+
+    code = "attachment_limit_exceeded"
+
+
+class AttachmentTooLarge(DomainError):
+    """The file is larger than this session's config.max_attachment_size."""
+
+    code = "attachment_too_large"
+
+
+class RangeNotSatisfiable(DomainError):
+    """The range begins behind the end of the file."""
+
+    code = "range_not_satisfiable"
+
+
+class StorageFull(DomainError):
+    """There is no space left for this file; delete files, or ask whoever runs Holdfast for more."""
+
+    code = "storage_full"
+
+
 class AlreadyExists(DomainError):
     """Something with this name exists already."""
 
@@ -176,3 +212,7 @@ class Unavailable(DomainError):
     """The database cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""
 
     code = "unavailable"
+
+
+class StorageUnavailable(Unavailable):
+    """The files cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""

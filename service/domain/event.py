@@ -12,7 +12,7 @@ from service.domain.caller import Caller
 
 
 class EventType(StrEnum):
-    """The closed list of what can happen; more types join as their features do."""
+    """The closed list of what can happen."""
 
     SESSION_CREATED = "session.created"
     SESSION_ACTIVATED = "session.activated"
@@ -31,6 +31,10 @@ class EventType(StrEnum):
     TOOL_CALL_STARTED = "tool_call.started"
     TOOL_CALL_COMPLETED = "tool_call.completed"
     TOOL_CALL_FAILED = "tool_call.failed"
+    ATTACHMENT_UPLOADED = "attachment.uploaded"
+    ATTACHMENT_PROCESSED = "attachment.processed"
+    ATTACHMENT_FAILED = "attachment.failed"
+    ATTACHMENT_DELETED = "attachment.deleted"
 
 
 class ActorKind(StrEnum):
@@ -50,6 +54,9 @@ class Actor(msgspec.Struct, frozen=True):
 
 EXPIRY = Actor(kind=ActorKind.SYSTEM, subject="expiry")
 """The author of `session.expired` and `tool_call.expired`: time itself."""
+
+INSPECTION = Actor(kind=ActorKind.SYSTEM, subject="inspection")
+"""The author of `attachment.processed` and `attachment.failed`: the worker that looked at the file."""
 
 
 class Event(msgspec.Struct, frozen=True):

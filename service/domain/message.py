@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from service.domain.attachment import ATTACHMENTS_PER_MESSAGE_MAX, Attachment
 from service.domain.errors import Fault
 from service.domain.session import METADATA_BYTES_MAX, Metadata
 from service.domain.tool_call import CALLS_PER_MESSAGE_MAX, ProviderCallId, ToolCall, ToolCallDraft
@@ -66,8 +67,9 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A message as a caller sends it. Attachments are a reserved name that is not taken yet.
+    """A message as a caller sends it.
 
+    `attachment_ids`: files of the session that belong to it; those that its parts name belong to it anyway.
     `tool_calls`: what an assistant asks to run. `tool_call_id`: which call a tool message completes, by our id or the
     provider's.
     """
@@ -77,7 +79,7 @@ class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     parent_id: UUID | None = None
     metadata: Metadata = {}
     usage: Usage | None = None
-    attachment_ids: list[UUID] = []
+    attachment_ids: Annotated[list[UUID], Meta(max_length=ATTACHMENTS_PER_MESSAGE_MAX)] = []
     tool_calls: Annotated[list[ToolCallDraft], Meta(max_length=CALLS_PER_MESSAGE_MAX)] = []
     tool_call_id: ProviderCallId | None = None
 
@@ -90,7 +92,7 @@ class Message(msgspec.Struct, frozen=True):
     seq: int
     role: Role
     content: msgspec.Raw
-    attachments: list[msgspec.Raw]
+    attachments: list[Attachment]
     tool_calls: list[ToolCall]
     tool_call_id: str | None
     parent_id: UUID | None
@@ -100,11 +102,16 @@ class Message(msgspec.Struct, frozen=True):
     deleted_at: datetime | UnsetType = UNSET
 
 
+def attachments_of(draft: MessageDraft) -> list[UUID]:
+    """The files that a draft refers to, by its parts or beside them: each once, parts first."""
+    parts = [] if isinstance(draft.content, str) else draft.content
+    named = [part.attachment_id for part in parts if isinstance(part, AttachmentPart)]
+    return list(dict.fromkeys([*named, *draft.attachment_ids]))
+
+
 def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
     """What a draft holds that its types cannot forbid; `path` is where the draft stands in the body."""
     faults = []
-    if draft.attachment_ids:
-        faults.append(Fault(f"{path}.attachment_ids", "Not available in this version of Holdfast"))
     if draft.tool_calls and draft.role is not Role.ASSISTANT:
         faults.append(Fault(f"{path}.tool_calls", "Only messages of the role 'assistant' bring tool calls"))
     if draft.tool_call_id is not None and draft.role is not Role.TOOL:
@@ -113,12 +120,6 @@ def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
         faults.append(Fault(f"{path}.tool_call_id", "Required for messages of the role 'tool'"))
     if draft.content == "" and not draft.tool_calls and draft.role is not Role.TOOL:
         faults.append(Fault(f"{path}.content", "Expected `str` of length >= 1"))
-    if not isinstance(draft.content, str):
-        faults += [
-            Fault(f"{path}.content[{index}].type", "Attachment parts are not available in this version of Holdfast")
-            for index, part in enumerate(draft.content)
-            if isinstance(part, AttachmentPart)
-        ]
     if draft.metadata and len(msgspec.json.encode(draft.metadata)) > METADATA_BYTES_MAX:
         faults.append(Fault(f"{path}.metadata", f"Larger than {METADATA_BYTES_MAX} bytes of JSON"))
     return faults

@@ -12,7 +12,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from msgspec import Meta
 
 from service.commands import messages as commands
-from service.commands.tool_messages import concerns_tools
+from service.commands.tool_messages import concerns_others
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
@@ -98,10 +98,10 @@ async def append_message(
             message,
             status=201,
             headers={"Location": f"/api/v1/sessions/{wanted}/messages/{message.id}"},
-            about=About(session_id=wanted, message_ids=[message.id]),
+            about=About(session_id=wanted, item_ids=shown_by([message])),
         )
 
-    return await write(request, effect, one_statement=not concerns_tools([data]))
+    return await write(request, effect, one_statement=not concerns_others([data]))
 
 
 @post(
@@ -123,10 +123,15 @@ async def append_batch(
         return Answer.of(
             MessageList(appended),
             status=201,
-            about=About(session_id=wanted, message_ids=[message.id for message in appended]),
+            about=About(session_id=wanted, item_ids=shown_by(appended)),
         )
 
-    return await write(request, effect, one_statement=not concerns_tools(data.messages))
+    return await write(request, effect, one_statement=not concerns_others(data.messages))
+
+
+def shown_by(messages: list[Message]) -> list[UUID]:
+    """The messages and files whose erasure erases an answer that shows these messages."""
+    return [id_ for message in messages for id_ in (message.id, *(file.id for file in message.attachments))]
 
 
 def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:

@@ -22,7 +22,7 @@ from litestar.typing import FieldDefinition
 from service import __version__
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
-from service.domain.message import Message, Role
+from service.domain.message import Message
 from service.domain.session import Session
 from service.handlers.authentication import scopes_of
 from service.handlers.examples import EXAMPLES
@@ -36,6 +36,12 @@ REFUSALS = "refusals"
 
 ALSO = "also"
 """Handler option: further statuses with the same kind of answer, and what each of them means."""
+
+UPLOAD = "upload"
+"""Handler option: the body is a file, as it is or in a form."""
+
+BINARY = "binary"
+"""Handler option: the media type of the bytes that the route hands out."""
 
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""
@@ -74,6 +80,25 @@ CONDITIONALS = {
     "If-Match": "Only if the session still has this version (its ETag); else 412 `version_mismatch`.",
     "If-None-Match": "Only if the session has another version than this ETag; else 304.",
 }
+UPLOAD_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                    "metadata": {"type": "object", "description": "Any JSON object of at most 16 KiB."},
+                },
+                "additionalProperties": False,
+            },
+            "encoding": {"metadata": {"contentType": "application/json"}},
+        },
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "api-keys"}
 TAG_PATTERN = r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'
 
 
@@ -147,7 +172,6 @@ class _Schemas:
             for field in ("metadata", "data"):
                 if field in components[name]["properties"]:
                     components[name]["properties"][field] = {"type": "object"}
-        _reserve(components["MessageDraft"]["properties"])
         problem = components["Problem"]
         problem["properties"]["errors"] = {"type": "array", "items": {"$ref": REF.format(name="Fault")}}
         problem["properties"]["code"] = {"type": "string", "enum": sorted(STATUSES)}
@@ -162,17 +186,6 @@ def _with_times(schema: dict[str, Any]) -> dict[str, Any]:
         if name.endswith("_at"):
             schema["properties"][name] = {"anyOf": [TIME, {"type": "null"}]} if "anyOf" in field else TIME
     return schema
-
-
-def _reserve(draft: dict[str, Any]) -> None:
-    """Say of a message's draft what `domain.message.faults_of` refuses: attachments and tool calls, until they come."""
-    draft["role"] = {"enum": [role.value for role in Role if role is not Role.TOOL], "default": Role.USER.value}
-    draft["attachment_ids"] |= {"maxItems": 0}
-    draft["tool_calls"] |= {"maxItems": 0}
-    draft["tool_call_id"] = {"type": "null"}
-    text, parts = draft["content"]["anyOf"]
-    taken = [{"$ref": REF.format(name=name)} for name in ("TextPart", "DataPart")]
-    draft["content"] = {"anyOf": [text, parts | {"items": {"anyOf": taken}}]}
 
 
 def _without_nul(schema: Any) -> Any:
@@ -202,18 +215,20 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: _Schemas) -> dict[
         "responses": _responses(handler, bool(scopes), schemas),
     }
     if scopes:
-        operation["security"] = [{"bearer": []}]
+        operation["security"] = [{"bearer": [scope.value]} for scope in scopes]  # any one of them
     if body is not None:
         operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schemas.reference(body.annotation)}},
         }
+    if handler.opt.get(UPLOAD):
+        operation["requestBody"] = UPLOAD_BODY
     return operation
 
 
 def _tag(path: str) -> str:
     names = [part for part in path.split("/") if part and not part.startswith("{")]
-    known = [name for name in names if name in {"sessions", "messages", "tool-calls", "events", "api-keys"}]
+    known = [name for name in names if name in TAGS]
     return known[-1] if known else "operations"
 
 
@@ -299,6 +314,10 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
     success: dict[str, Any] = {"description": "Done.", "headers": _success_headers(handler)}
     if answer is not None:
         success["content"] = {"application/json": {"schema": schemas.reference(answer)}}
+    elif handler.opt.get(BINARY):
+        bytes_ = {} if "HEAD" in handler.http_methods else {"type": "string", "format": "binary"}
+        success["content"] = {handler.opt[BINARY]: {"schema": bytes_}}
+        success["description"] = "The bytes."
     elif handler.status_code != 204:  # noqa: PLR2004 - No Content
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {str(handler.status_code): success}
@@ -306,6 +325,9 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
         responses[str(status)] = success | {"description": description}
     if "If-None-Match" in handler.opt.get(CONDITIONAL, ()):
         responses["304"] = {"description": "Not changed since the version in If-None-Match."}
+    if handler.opt.get(BINARY):
+        responses["206"] = success | {"description": "The range that `Range: bytes=first-last` named."}
+        responses["304"] = {"description": "Not changed since the ETag in If-None-Match."}
     by_status: dict[int, list[type[DomainError]]] = defaultdict(list)
     for refusal in _refusals(handler, is_guarded):
         by_status[STATUSES[refusal.code].value].append(refusal)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from litestar.connection import ASGIConnection
 
+from service.blobs import BlobStore
 from service.handlers.authentication import Authenticator
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
@@ -25,6 +26,7 @@ class Parts(msgspec.Struct, frozen=True):
     redis: RedisProbe
     metrics: Metrics
     watch: Watch
+    blobs: BlobStore
 
 
 def parts_of(request: ASGIConnection[Any, Any, Any, Any]) -> Parts:

@@ -42,22 +42,28 @@ STATUSES: dict[str, HTTPStatus] = {
     "session_not_found": HTTPStatus.NOT_FOUND,
     "message_not_found": HTTPStatus.NOT_FOUND,
     "tool_call_not_found": HTTPStatus.NOT_FOUND,
+    "attachment_not_found": HTTPStatus.NOT_FOUND,
     "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
     "invalid_transition": HTTPStatus.CONFLICT,
     "session_not_active": HTTPStatus.CONFLICT,
     "session_ended": HTTPStatus.CONFLICT,
     "already_decided": HTTPStatus.CONFLICT,
     "message_limit_exceeded": HTTPStatus.CONFLICT,
+    "attachment_limit_exceeded": HTTPStatus.CONFLICT,
+    "attachment_not_ready": HTTPStatus.CONFLICT,
     "already_exists": HTTPStatus.CONFLICT,
     "request_in_progress": HTTPStatus.CONFLICT,
     "session_expired": HTTPStatus.GONE,
     "version_mismatch": HTTPStatus.PRECONDITION_FAILED,
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "attachment_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "range_not_satisfiable": HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "invalid_reference": HTTPStatus.UNPROCESSABLE_ENTITY,
     "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "storage_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 """Code → status. A test holds it complete: every error class of the domain is in it."""
 
@@ -94,6 +100,8 @@ def headers_of(error: DomainError) -> dict[str, str]:
             return {"Retry-After": str(RETRY_AFTER_SECONDS)}
         case errors.MethodNotAllowed():
             return {"Allow": ", ".join(error.extras["allowed_methods"])}
+        case errors.RangeNotSatisfiable():
+            return {"Content-Range": f"bytes */{error.extras['size']}"}
         case _:
             return {}
 
@@ -120,7 +128,7 @@ def on_domain_error(request: Request[Any, Any, Any], error: DomainError) -> Resp
     if isinstance(error, errors.Unavailable):
         cause = error.__cause__
         LOG.warning(
-            "database.unavailable",
+            "storage.unavailable" if isinstance(error, errors.StorageUnavailable) else "database.unavailable",
             request_id=request.scope.get(REQUEST_ID_KEY),
             error=None if cause is None else type(cause).__name__,
         )

@@ -117,7 +117,7 @@ async def act_on_tool_call(
     async def effect(tx: Any) -> Answer:
         call, changed = await commands.act_on_tool_call(tx, caller, wanted, wanted_call, asked, cause_of(request))
         return Answer.of(
-            call, status=200, changed=changed, about=About(session_id=wanted, message_ids=[call.message_id])
+            call, status=200, changed=changed, about=About(session_id=wanted, item_ids=[call.message_id])
         )
 
     return await write(request, effect)
@@ -233,7 +233,7 @@ async def list_inbox(
     filters = inbox.Filters(statuses=tuple(statuses or ()), tool_name=tool_name, agent_id=agent_id, user_id=user_id)
     listing = fingerprint("inbox", caller.tenant_id, caller.sees_user, filters)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    async with parts_of(request).database.begin() as tx:
         rows, count = await inbox.page(tx, caller, filters, before_id=before_id, limit=limit + 1)
     page = page_of(rows, limit, listing, lambda call: call.id)
     return respond(Inbox(page.data, page.has_more, page.next_cursor, count))

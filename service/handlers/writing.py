@@ -12,8 +12,14 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar import Request, Response
 
-from service.domain.caller import Caller
-from service.domain.errors import Fault, IdempotencyKeyReused, InvalidRequest, MessageNotFound, SessionNotFound
+from service.domain.errors import (
+    DomainError,
+    Fault,
+    IdempotencyKeyReused,
+    InvalidRequest,
+    MessageNotFound,
+    SessionNotFound,
+)
 from service.domain.event import Cause
 from service.handlers.authentication import caller_of
 from service.handlers.encoding import JSON, encode
@@ -48,11 +54,20 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 Effect = Callable[[Tx], Awaitable[Answer]]
 
 
-async def write(request: Request[Any, Any, Any], effect: Effect, *, one_statement: bool = False) -> Response[Any]:
+async def write(
+    request: Request[Any, Any, Any],
+    effect: Effect,
+    *,
+    one_statement: bool = False,
+    fingerprint: bytes | None = None,
+    erased: type[DomainError] = MessageNotFound,
+) -> Response[Any]:
     """Run `effect` in a transaction, commit, ring the doorbell, answer.
 
     `one_statement`: the effect is a single statement, which is its own transaction: one round trip instead of three.
     A POST with an Idempotency-Key always runs in a transaction, together with the record of its answer.
+    `fingerprint`: SHA-256 of what the caller sent, where that was a stream that is gone; else it is the body's.
+    `erased`: what a repeated request is told when what the kept answer showed has been deleted since.
 
     Raises:
         InvalidRequest: the Idempotency-Key cannot be one.
@@ -68,9 +83,9 @@ async def write(request: Request[Any, Any, Any], effect: Effect, *, one_statemen
     else:
         if IDEMPOTENCY_KEY.fullmatch(key) is None:
             raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
-        body = await request.body()
+        sent = fingerprint or hashlib.sha256(await request.body()).digest()
         async with parts.database.begin() as tx:
-            answer, replayed = await _once(tx, request, caller_of(request), key, body, effect)
+            answer, replayed = await _once(tx, request, key, sent, effect, erased)
     if replayed:
         parts.metrics.replays.inc()
     elif answer.changed:
@@ -84,20 +99,20 @@ async def write(request: Request[Any, Any, Any], effect: Effect, *, one_statemen
 
 
 async def _once(
-    tx: Tx, request: Request[Any, Any, Any], caller: Caller, key: str, body: bytes, effect: Effect
+    tx: Tx, request: Request[Any, Any, Any], key: str, fingerprint: bytes, effect: Effect, erased: type[DomainError]
 ) -> tuple[Answer, bool]:
     """The first answer to this key: made now, or kept since (then True).
 
     Raises:
         IdempotencyKeyReused: the key came with another body before.
         RequestInProgress: the first request with this key is still running.
-        MessageNotFound, SessionNotFound: what the kept answer showed has been deleted.
+        `erased`, SessionNotFound: what the kept answer showed has been deleted.
     """
+    caller = caller_of(request)
     key_id = _digest(
         caller.tenant_id, caller.kind.value, caller.subject, request.method, request.scope["path"],
         request.scope["query_string"].decode("latin-1"), key,
     )  # fmt: skip
-    fingerprint = hashlib.sha256(body).digest()
     kept = await idempotency.claim(tx, key_id, caller.tenant_id, fingerprint)
     if kept is None:
         answer = await effect(tx)
@@ -107,8 +122,8 @@ async def _once(
         return answer, False
     if kept.fingerprint != fingerprint:
         raise IdempotencyKeyReused
-    if kept.body is None and kept.is_about_messages:
-        raise MessageNotFound("The message that this Idempotency-Key once appended has been deleted.")
+    if kept.body is None and kept.is_about_items:
+        raise erased("What the first answer to this Idempotency-Key showed has been deleted.")
     if kept.body is None:
         raise SessionNotFound("The session that this Idempotency-Key once opened or changed has been erased.")
     return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key)), True

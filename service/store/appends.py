@@ -52,10 +52,10 @@ APPEND_ONE = Statement(
     WITH target AS ({TARGET_OF_ONE}),
     spoken AS (
         INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at,
-                              tool_call_id, tool_call_count)
+                              tool_call_id, tool_call_count, attachment_ids)
         SELECT tenant_id, id, message_seq + 1, :message_id, :role, CAST(:content AS json), CAST(:metadata AS json),
                CAST(:usage AS json), CAST(:parent_id AS uuid), updated_at, CAST(:tool_call_id AS uuid),
-               :tool_call_count
+               :tool_call_count, CAST(:attachment_ids AS uuid[])
         FROM target
     ),
     told AS (
@@ -129,12 +129,13 @@ MISSING_PARENT = Statement(
 
 
 class NewMessage(msgspec.Struct, frozen=True):
-    """A draft with the ids that it and its event will carry; a tool message with the id of the call it completes."""
+    """A draft with the ids that it and its event will carry, of the call that it completes, and of its files."""
 
     id: UUID
     event_id: UUID
     draft: MessageDraft
     tool_call_id: UUID | None = None
+    attachment_ids: list[UUID] = []
 
 
 async def append(
@@ -158,6 +159,7 @@ class _Written(msgspec.Struct, frozen=True):
     parent_id: UUID | None
     tool_call_id: UUID | None
     tool_call_count: int
+    attachment_ids: list[UUID] | None
     content: str
     metadata: str
     usage: str | None
@@ -172,6 +174,7 @@ def _written(message: NewMessage) -> _Written:
         draft.parent_id,
         message.tool_call_id,
         len(draft.tool_calls),
+        message.attachment_ids or None,
         msgspec.json.encode(draft.content).decode(),
         msgspec.json.encode(draft.metadata).decode() if draft.metadata else "{}",
         None if draft.usage is None else msgspec.json.encode(draft.usage).decode(),
@@ -194,6 +197,7 @@ async def _append_one(tx: Tx, caller: Caller, session_id: UUID, messages: list[_
         parent_id=message.parent_id,
         tool_call_id=message.tool_call_id,
         tool_call_count=message.tool_call_count,
+        attachment_ids=message.attachment_ids,
         **cause_parameters(cause),
     )
 

@@ -30,22 +30,22 @@ CLAIM = Statement(
 KEEP = Statement(
     sa.text("""
     UPDATE idempotency_keys SET status = :status, headers = CAST(:headers AS jsonb), body = :body,
-           session_id = :session_id, message_ids = CAST(:message_ids AS uuid[])
+           session_id = :session_id, message_ids = CAST(:item_ids AS uuid[])
     WHERE id = :id
     """)
 )
 
 STANDING = Statement(
     sa.text("""
-    SELECT fingerprint, status, headers, body, message_ids IS NOT NULL AS is_about_messages
+    SELECT fingerprint, status, headers, body, message_ids IS NOT NULL AS is_about_items
     FROM idempotency_keys WHERE id = :id
     """).bindparams(sa.bindparam("id", type_=sa.LargeBinary))
 )
 
-ERASE_MESSAGE = Statement(
+ERASE_ITEM = Statement(
     sa.text("""
     UPDATE idempotency_keys SET body = NULL
-    WHERE session_id = :session_id AND message_ids @> ARRAY[CAST(:message_id AS uuid)]
+    WHERE session_id = :session_id AND message_ids @> ARRAY[CAST(:item_id AS uuid)]
     """).bindparams(sa.bindparam("session_id", type_=Id))
 )
 
@@ -75,14 +75,17 @@ class Kept(msgspec.Struct, frozen=True):
     status: int
     headers: dict[str, str]
     body: bytes | None
-    is_about_messages: bool
+    is_about_items: bool
 
 
 class About(msgspec.Struct, frozen=True):
-    """What an answer tells of, so that erasing the thing erases the answer's content too."""
+    """What an answer tells of, so that erasing the thing erases the answer's content too.
+
+    `item_ids`: the messages and files that it shows (in the column `message_ids`, which is older than the files).
+    """
 
     session_id: UUID | None = None
-    message_ids: list[UUID] | None = None
+    item_ids: list[UUID] | None = None
 
 
 async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Kept | None:
@@ -107,7 +110,7 @@ async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Ke
         status=row["status"],
         headers=msgspec.json.decode(row["headers"], type=dict[str, str]),
         body=row["body"],
-        is_about_messages=row["is_about_messages"],
+        is_about_items=row["is_about_items"],
     )
 
 
@@ -120,13 +123,13 @@ async def keep(tx: Tx, key_id: bytes, *, status: int, headers: dict[str, str], b
         headers=msgspec.json.encode(headers).decode(),
         body=body,
         session_id=about.session_id,
-        message_ids=about.message_ids,
+        item_ids=about.item_ids,
     )
 
 
-async def erase_message(tx: Tx, session_id: UUID, message_id: UUID) -> None:
-    """Take a deleted message's content out of the answers that were kept; the keys stay taken."""
-    await tx.rows(ERASE_MESSAGE, session_id=session_id, message_id=message_id)
+async def erase_item(tx: Tx, session_id: UUID, item_id: UUID) -> None:
+    """Take what a deleted message or file held out of the answers that were kept; the keys stay taken."""
+    await tx.rows(ERASE_ITEM, session_id=session_id, item_id=item_id)
 
 
 async def erase_session(tx: Tx, session_id: UUID) -> None:

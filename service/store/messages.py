@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from service.domain.caller import Caller
 from service.domain.message import Message, Role
-from service.store import tool_calls
+from service.store import attachments, tool_calls
 from service.store.engine import Row, Statement, Tx, written_out
 
 ROLES = {role.value: role for role in Role}
@@ -20,7 +20,7 @@ EMPTY_OBJECT = msgspec.Raw(b"{}")
 NULL = msgspec.Raw(b"null")
 
 COLUMNS = """m.id, m.session_id, m.seq, m.role, m.content, m.parent_id, m.metadata, m.usage, m.created_at, m.deleted_at,
-    m.tool_call_id, m.tool_call_count"""
+    m.tool_call_id, m.tool_call_count, m.attachment_ids"""
 
 VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
       AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
@@ -57,7 +57,7 @@ GET = Statement(
 
 ERASE = Statement(
     sa.text("""
-    UPDATE messages SET content = NULL, metadata = '{}', usage = NULL, deleted_at = :moment
+    UPDATE messages SET content = NULL, metadata = '{}', usage = NULL, attachment_ids = NULL, deleted_at = :moment
     WHERE session_id = :session_id AND id = :message_id AND tenant_id = :tenant_id AND deleted_at IS NULL
     RETURNING seq
     """)
@@ -93,8 +93,7 @@ async def page(
     )
     if not rows:
         return None
-    messages = [_message(row) for row in rows if row[0] is not None]
-    return await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
+    return await _whole(tx, session_id, [row for row in rows if row[0] is not None])
 
 
 async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tuple[bool, Message | None]:
@@ -106,12 +105,33 @@ async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tup
         return False, None
     if row["id"] is None:
         return True, None
-    (message,) = await _with_calls(tx, session_id, [_message(row)], [row["id"]] if row["tool_call_count"] else [])
+    (message,) = await _whole(tx, session_id, [row])
     return True, message
 
 
+async def _whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
+    """The messages with their tool calls and files; one more statement for each sort, only where there are any."""
+    messages = [_message(row) for row in rows]
+    messages = await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
+    references = {row["id"]: row["attachment_ids"] for row in rows if row["attachment_ids"]}
+    return await _with_files(tx, session_id, messages, references)
+
+
+async def _with_files(
+    tx: Tx, session_id: UUID, messages: list[Message], references: dict[UUID, list[UUID]]
+) -> list[Message]:
+    if not references:
+        return messages
+    found = await attachments.by_ids(tx, session_id, [id_ for ids in references.values() for id_ in ids])
+    return [
+        msgspec.structs.replace(message, attachments=[found[id_] for id_ in references[message.id] if id_ in found])
+        if message.id in references
+        else message
+        for message in messages
+    ]
+
+
 async def _with_calls(tx: Tx, session_id: UUID, messages: list[Message], bringers: list[UUID]) -> list[Message]:
-    """The messages with the tool calls that they brought; one more statement, only where there are any."""
     if not bringers:
         return messages
     calls = await tool_calls.of_messages(tx, session_id, bringers)
@@ -131,7 +151,7 @@ async def erase(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, mome
 
 def _message(row: Row) -> Message:
     usage: Any
-    (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, _) = row
+    (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, _, _) = row
     return Message(
         id_,
         session_id,

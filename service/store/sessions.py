@@ -114,13 +114,14 @@ SAVE = Statement(
     """)  # noqa: S608 - built from constants of this module alone
 )
 
-RECORD_CALLS = Statement(
+RECORD_CHILDREN = Statement(
     sa.text(f"""
     WITH target AS (
         UPDATE sessions SET
             version = version + CAST(:versions AS bigint), updated_at = :moment,
             last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
-            pending_tool_call_count = pending_tool_call_count + CAST(:pending AS integer)
+            pending_tool_call_count = pending_tool_call_count + CAST(:pending AS integer),
+            attachment_count = attachment_count + CAST(:attachments AS integer)
         WHERE id = :session_id AND tenant_id = :tenant_id
         RETURNING *
     ),
@@ -168,7 +169,7 @@ EXPIRE = Statement(
 
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
-    for table in ("messages", "tool_calls", "events", "outbox")
+    for table in ("messages", "tool_calls", "attachments", "events", "outbox")
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
 STATUSES = {status.value: status for status in Status}
@@ -282,24 +283,29 @@ async def save(
     return session_of(row)
 
 
-async def record_calls(
+async def record_children(
     tx: Tx,
     tenant_id: str,
     session_id: UUID,
     *,
     moment: datetime,
-    pending: int,
+    pending: int = 0,
+    attachments: int = 0,
     versions: int = 1,
     events: list[NewEvent],
     cause: Cause,
 ) -> None:
-    """Record what became of a locked session's tool calls; `pending`: how many more of them wait for a decision."""
+    """Record what became of a locked session's tool calls and files.
+
+    `pending`: how many more of the calls wait for a decision; `attachments`: how many more files there are.
+    """
     await tx.rows(
-        RECORD_CALLS,
+        RECORD_CHILDREN,
         session_id=session_id,
         tenant_id=tenant_id,
         moment=moment,
         pending=pending,
+        attachments=attachments,
         versions=versions,
         **record_parameters(events, cause),
     )

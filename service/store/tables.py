@@ -93,6 +93,7 @@ messages = sa.Table(
     sa.Column("deleted_at", Time),
     sa.Column("tool_call_id", Id),
     sa.Column("tool_call_count", sa.SmallInteger, nullable=False, server_default="0"),
+    sa.Column("attachment_ids", pg.ARRAY(Id)),
     sa.CheckConstraint("role IN ('user', 'assistant', 'system', 'tool')", name="role"),
     sa.CheckConstraint("(deleted_at IS NULL) = (content IS NOT NULL)", name="tombstone"),
     sa.UniqueConstraint("session_id", "id"),
@@ -133,6 +134,9 @@ tool_calls = sa.Table(
     sa.Index("tool_calls_id_idx", "id"),
     sa.Index("tool_calls_inbox_idx", "tenant_id", "id"),
     sa.Index("tool_calls_user_inbox_idx", "tenant_id", "user_id", "id"),
+    sa.Index("tool_calls_agent_inbox_idx", "tenant_id", "agent_id", "id"),
+    sa.Index("tool_calls_name_inbox_idx", "tenant_id", "tool_name", "id"),
+    sa.Index("tool_calls_status_inbox_idx", "tenant_id", "status", "id"),
     # Most calls are done; the few that wait for somebody are found among millions by indexes of their own.
     sa.Index("tool_calls_pending_idx", "tenant_id", "id", postgresql_where=sa.text("status = 'pending'")),
     sa.Index("tool_calls_user_pending_idx", "tenant_id", "user_id", "id",
@@ -140,6 +144,73 @@ tool_calls = sa.Table(
     sa.Index("tool_calls_late_idx", "expires_at",
              postgresql_where=sa.text("status = 'pending' AND expires_at IS NOT NULL")),
 )  # fmt: skip
+
+attachments = sa.Table(
+    "attachments",
+    METADATA,
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("session_id", Id, primary_key=True),
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("message_id", Id),
+    sa.Column("filename", sa.Text, nullable=False),
+    sa.Column("content_type", sa.Text, nullable=False),
+    sa.Column("declared_content_type", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.LargeBinary, nullable=False),
+    sa.Column("attachment_type", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("error", sa.Text),
+    sa.Column("properties", pg.JSON, nullable=False),
+    sa.Column("metadata", pg.JSON, nullable=False),
+    # What came out of the inspection, as blobs like the file itself.
+    sa.Column("text_sha256", sa.LargeBinary),
+    sa.Column("thumbnail_sha256", sa.LargeBinary),
+    sa.Column("scanned_at", Time),
+    sa.Column("uploaded_at", Time, nullable=False),
+    sa.Column("processed_at", Time),
+    sa.Column("deleted_at", Time),
+    # The work: from when on it may be claimed (again), how often it was, and the fencing token of the last claim.
+    sa.Column("due_at", Time, nullable=False),
+    sa.Column("attempt_count", sa.SmallInteger, nullable=False),
+    sa.Column("lease_token", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("status IN ('uploaded', 'processing', 'ready', 'failed', 'quarantined')", name="status"),
+    sa.CheckConstraint(
+        "attachment_type IN ('image', 'document', 'code', 'data', 'other')", name="type"
+    ),
+    sa.CheckConstraint("(processed_at IS NULL) = (status IN ('uploaded', 'processing'))", name="processed_at"),
+    sa.Index("attachments_due_idx", "due_at",
+             postgresql_where=sa.text("status IN ('uploaded', 'processing') AND deleted_at IS NULL")),
+)  # fmt: skip
+
+blobs = sa.Table(
+    "blobs",
+    METADATA,
+    # Equal content of a tenant is stored once, and gone when nothing refers to it any more.
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("sha256", sa.LargeBinary, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("reference_count", sa.Integer, nullable=False),
+    sa.CheckConstraint("reference_count > 0", name="reference_count"),
+)
+
+loose_blobs = sa.Table(
+    "loose_blobs",
+    METADATA,
+    # Objects that no blob refers to: uploads that are still running, or that nobody finished, and what was released.
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("due_at", Time, nullable=False),
+    sa.Column("is_doomed", sa.Boolean, nullable=False),
+    sa.Index("loose_blobs_due_idx", "due_at"),
+)
+
+tenant_storage = sa.Table(
+    "tenant_storage",
+    METADATA,
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("bytes >= 0", name="bytes"),
+)
 
 events = sa.Table(
     "events",

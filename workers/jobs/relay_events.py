@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from service.commands.relay import relay_batch
 from service.domain.errors import Unavailable
+from service.domain.work import Queue
 from service.log import get_logger
 from service.store.engine import Database
 
@@ -14,10 +16,14 @@ LOG = get_logger("relay")
 
 
 class Relay:
-    """Drains the outbox; calls that come while one runs become a single further one."""
+    """Drains the outbox; calls that come while one runs become a single further one.
 
-    def __init__(self, database: Database) -> None:
+    `wake` rings the worker of a queue that has something to do now. A bell that is lost is made good by its sweep.
+    """
+
+    def __init__(self, database: Database, wake: Callable[[Queue], None] = lambda _: None) -> None:
         self._database = database
+        self._wake = wake
         self._running = asyncio.Lock()
         self._one_waits = False
 
@@ -43,9 +49,11 @@ class Relay:
         relayed = 0
         while True:
             async with self._database.begin() as tx:
-                rows, progress = await relay_batch(tx)
+                rows, progress, woken = await relay_batch(tx)
             if not rows:
                 return relayed
+            for queue in woken:
+                self._wake(queue)
             relayed += len(rows)
             LOG.info(
                 "relay.batch",

@@ -1,0 +1,176 @@
+"""What is done with one claimed file: fetched, scanned, inspected, and what came out of it stored."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from service.blobs import BlobMissing, BlobStore, new_key
+from service.domain.attachment import AttachmentStatus, Outcome
+from service.domain.errors import StorageFull, StorageUnavailable
+from service.ids import new_id
+from service.log import get_logger
+from service.store import blobs as rows
+from service.store.blobs import Stored
+from service.store.engine import Database
+from service.store.inspections import Claim
+from workers.inspection.inspect import InspectionFailed, Report, inspect
+from workers.scanner import ScannerAway, verdict_on
+
+SCRATCH_PREFIX = "holdfast-inspection-"
+SCRATCH_SECONDS_MAX = 3600.0
+"""Older folders were left by workers that were killed."""
+
+FILE_CHUNK_BYTES = 1024 * 1024
+
+LOG = get_logger("inspection")
+
+
+class Product(msgspec.Struct, frozen=True):
+    """What came out of looking at a file: its end, and the objects that were made on the way."""
+
+    outcome: Outcome
+    text: Stored | None = None
+    thumbnail: Stored | None = None
+
+    @property
+    def made(self) -> list[str]:
+        """The keys of these objects."""
+        return [stored.key for stored in (self.text, self.thumbnail) if stored is not None]
+
+
+class Postponed(Exception):
+    """What the file needs is away: not its fault, so another time. `reason`: what it fails with when patience ends."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Progress:
+    """How far an inspection is: told by the child, written with the next renewal of the lease."""
+
+    def __init__(self) -> None:
+        self._share = 0.0
+        self._told = 0.0
+
+    def report(self, share: float) -> None:
+        """`share` of the work is done, from 0 to 1."""
+        self._share = share
+
+    def news(self) -> dict[str, float] | None:
+        """The properties to write; None: nothing has moved."""
+        if self._share == self._told:
+            return None
+        self._told = self._share
+        return {"progress": round(self._share, 2)}
+
+
+class Examiner:
+    """Looks at files in a scratch folder of their own, which is gone afterwards."""
+
+    def __init__(self, database: Database, blobs: BlobStore, scanner: tuple[str, int] | None) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._scanner = scanner
+
+    async def examine(self, claim: Claim, progress: Progress) -> Product:
+        """Look at the file until there is an end to record.
+
+        Raises:
+            Postponed: the storage or the scanner is away.
+            Unavailable: PostgreSQL is away.
+        """
+        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=SCRATCH_PREFIX))
+        try:
+            return await self._look_in(folder, claim, progress)
+        except (StorageUnavailable, StorageFull) as error:
+            raise Postponed("The file storage could not be reached.") from error
+        except ScannerAway as error:
+            LOG.warning("scanner.away", error=str(error))
+            raise Postponed("The virus scanner gave no verdict.") from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _look_in(self, folder: Path, claim: Claim, progress: Progress) -> Product:
+        source, output = folder / "file", folder / "output"
+        output.mkdir()
+        try:
+            await self._fetch(claim, source)
+        except BlobMissing:
+            return Product(Outcome(status=AttachmentStatus.FAILED, error="Its bytes are missing from the storage."))
+        is_scanned = self._scanner is not None
+        if self._scanner is not None and (virus := await verdict_on(source, self._scanner)) is not None:
+            LOG.warning("inspection.virus_found", virus=virus, attachment_id=claim.attachment_id)
+            error = f"The virus scanner found {virus}."
+            return Product(Outcome(status=AttachmentStatus.QUARANTINED, error=error, is_scanned=True))
+        try:
+            report = await inspect(
+                source,
+                filename=claim.filename,
+                declared=claim.declared_content_type,
+                output=output,
+                report_progress=progress.report,
+            )
+        except InspectionFailed as failed:
+            LOG.info("inspection.failed", code=failed.code, attachment_id=claim.attachment_id)
+            outcome = Outcome(status=AttachmentStatus.FAILED, error=str(failed), is_scanned=is_scanned)
+            return Product(outcome)
+        return await self._keep_products(report, is_scanned)
+
+    async def _fetch(self, claim: Claim, target: Path) -> None:
+        async with self._database.connect() as tx:
+            stored = await rows.find(tx, claim.tenant_id, claim.sha256)
+        if stored is None:
+            raise BlobMissing
+        await self._blobs.download(stored.key, stored.size, target)
+
+    async def _keep_products(self, report: Report, is_scanned: bool) -> Product:
+        made = {path: new_key(new_id()) for path in (report.text, report.thumbnail) if path is not None}
+        if made:
+            async with self._database.connect() as tx:
+                await rows.announce(tx, list(made.values()))
+        stored = {path: await self._put(path, key) for path, key in made.items()}
+        outcome = Outcome(
+            status=AttachmentStatus.READY,
+            content_type=report.content_type,
+            attachment_type=report.attachment_type,
+            properties=report.properties,
+            is_scanned=is_scanned,
+        )
+        return Product(
+            outcome,
+            text=None if report.text is None else stored[report.text],
+            thumbnail=None if report.thumbnail is None else stored[report.thumbnail],
+        )
+
+    async def _put(self, path: Path, key: str) -> Stored:
+        digest = hashlib.sha256()
+        size = 0
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal size
+            with await asyncio.to_thread(path.open, "rb") as file:
+                while chunk := await asyncio.to_thread(file.read, FILE_CHUNK_BYTES):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    yield chunk
+
+        await self._blobs.put(key, chunks())
+        return Stored(digest.digest(), key, size)
+
+
+def clear_scratch() -> None:
+    """Remove the folders that killed workers have left."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > SCRATCH_SECONDS_MAX:
+                shutil.rmtree(folder, ignore_errors=True)
