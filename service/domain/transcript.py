@@ -1,29 +1,54 @@
 """Transcripts in the providers' own message formats, such that their APIs take them as they are.
 
 A provider refuses a conversation in which a tool call has no result in its place. So every call gets one there: its
-result, or a sentence that says why there is none. A result whose call lies before the window is left out.
-Sources: the published types of OpenAI's Chat Completions and of Anthropic's Messages.
+result, or a sentence that says why there is none. A result whose call lies before the window is left out. Where only
+a system message was said, Anthropic's format has no messages yet: the first word is the user's.
+
+The rules, each of which a 400 enforces, and where they are published:
+
+- OpenAI, Chat Completions (types of the `openai` package): an assistant message with `tool_calls` is followed directly
+  by one `tool` message for each, and no other `tool` message stands anywhere; `arguments` is JSON text. A function's
+  name is of `a-z, A-Z, 0-9, _ and -`, at most 64 (`FunctionDefinition.name`). A call's id is at most 40 characters
+  (`string_above_max_length`, github.com/vercel/ai/issues/5171; newer models take 64).
+- Anthropic, Messages (types of the `anthropic` package): the first turn is the user's and turns alternate (consecutive
+  ones are combined, says `MessageCreateParams.messages`), `system` stands apart. All results come in the very next user
+  turn and first in it (platform.claude.com/docs/en/agents-and-tools/tool-use/handle-tool-calls); `input` is an object;
+  ids match `^[a-zA-Z0-9_-]+$` and are unique (github.com/langchain-ai/langchain/pull/37756,
+  github.com/anthropics/claude-code/issues/20901); no text is empty or white space alone (…/claude-code/issues/23369);
+  an assistant's last text does not end in white space.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, assert_never
+from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
+from service.domain.attachment import Attachment
 from service.domain.message import Message, Role
-from service.domain.tool_call import CallStatus, ToolCall
+from service.domain.tool_call import CallStatus, ToolCall, why_cancelled
 
 NAME_CHARACTERS_MAX = 64
 """Both providers' limit for the name of a function."""
 
 UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-FIT_FOR_IDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FIT_FOR_IDS = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""What both providers take as the id of a call; ours, a UUID, has 36 characters."""
+
 EMPTY = "(empty)"
 CUT = "(the conversation began earlier)"
+BEGINS = "(the assistant speaks first)"
+
+NO_TEXTS: Mapping[UUID, str] = MappingProxyType({})
+NO_FILES: Mapping[str, str] = MappingProxyType({})
+"""Files by their id: the words that stand for each in a transcript."""
 
 
 class Format(StrEnum):
@@ -42,33 +67,78 @@ class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
     system: str | None = None
 
 
-def transcript_of(messages: list[Message], wanted: Format) -> Transcript:
-    """`messages` (oldest first, without tombstones) in the format that is wanted."""
+class _Turn(msgspec.Struct, frozen=True):
+    """A message as text, and the calls that it brought, each with what a model is told of it."""
+
+    role: Role
+    text: str
+    calls: list[tuple[ToolCall, str]]
+
+
+def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, str] = NO_TEXTS) -> Transcript:
+    """`messages` (oldest first, without tombstones) in the format that is wanted.
+
+    `texts`: what stands in files, by their id; of the others the name is told.
+    """
+    turns = _turns(messages, texts)
     match wanted:
         case Format.OPENAI:
-            return Transcript(wanted, _openai(messages))
+            return Transcript(wanted, _openai(turns))
         case Format.ANTHROPIC:
-            return _anthropic(messages)
+            return _anthropic(turns, is_cut=bool(messages) and messages[0].seq > 1)
         case Format.PLAIN:
-            return Transcript(wanted, _plain(messages))
+            return Transcript(wanted, _plain(turns))
         case _:
             assert_never(wanted)
 
 
-def result_of(call: ToolCall) -> str:  # noqa: PLR0911 - one for each status
+def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
+    """Every message but those of tools: their text stands behind the call that it completes."""
+    files = {str(file.id): _file_text(file, texts) for message in messages for file in message.attachments}
+    results = {message.tool_call_id: _text(message, files) for message in messages if message.role is Role.TOOL}
+    return [
+        _Turn(
+            message.role,
+            _text(message, files),
+            [
+                (call, results.get(str(call.id), "") if _is_said(call, results) else result_of(call, files))
+                for call in message.tool_calls
+            ],
+        )
+        for message in messages
+        if message.role is not Role.TOOL
+    ]
+
+
+def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
+    return call.status is CallStatus.COMPLETED and str(call.id) in results
+
+
+def _file_text(file: Attachment, texts: Mapping[UUID, str]) -> str:
+    """The file's name on one line, and behind it what stands in the file, where that is wanted."""
+    if file.deleted_at is not UNSET:
+        return "[deleted attachment]"
+    name = " ".join(file.filename.split())
+    if file.id not in texts:
+        return f"[attachment: {name}]"
+    return f"[attachment: {name}]\n{texts[file.id]}\n[end of {name}]"
+
+
+def result_of(call: ToolCall, files: Mapping[str, str] = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
     """What a model is told of a call: its result, or why there is none."""
-    why = f" ({call.reason})" if call.reason else ""
     match call.status:
         case CallStatus.COMPLETED:
-            return "(the result was deleted)" if call.result is None else _text_of(msgspec.json.decode(call.result))
+            if call.result is None:
+                return "(the result was deleted)"
+            return _text_of(msgspec.json.decode(call.result), files)
         case CallStatus.FAILED:
             return f"The tool call failed: {call.error}"
         case CallStatus.REJECTED:
-            return f"The tool call was rejected by {call.decided_by}{why}. It was not executed."
+            return f"The tool call was rejected by {call.decided_by}{_because(call.reason)}. It was not executed."
         case CallStatus.EXPIRED:
             return "Nobody approved the tool call in time. It was not executed."
         case CallStatus.CANCELLED:
-            return f"The tool call was cancelled{why}."
+            return f"The tool call was cancelled{_because(why_cancelled(call))}."
         case CallStatus.PENDING:
             return "The tool call waits for approval. It has not been executed."
         case CallStatus.APPROVED | CallStatus.RUNNING:
@@ -77,29 +147,47 @@ def result_of(call: ToolCall) -> str:  # noqa: PLR0911 - one for each status
             assert_never(call.status)
 
 
-def _text_of(value: Any) -> str:
-    """A stored content or result as text: text parts joined, everything else as JSON."""
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _text(message: Message, files: Mapping[str, str]) -> str:
+    """A message's content, and a line for each attachment of it that no part of the content places."""
+    content = msgspec.json.decode(message.content)
+    placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
+    others = [files[str(file.id)] for file in message.attachments if str(file.id) not in placed]
+    text = _text_of(content, files)
+    return "\n".join([text, *others] if text else others)
+
+
+def _text_of(value: Any, files: Mapping[str, str]) -> str:
+    """A stored content or result as text: text and attachment parts as lines, everything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(_is_part(part) for part in value):
-        return "\n".join(_part_text(part) for part in value)
+        return "\n".join(_part_text(part, files) for part in value)
     return json.dumps(value, ensure_ascii=False)
 
 
 def _is_part(value: Any) -> bool:
     """Whether a value has the shape of a message's part; a result may be any JSON, and look much like one."""
-    if not isinstance(value, dict):
-        return False
-    text = value.get("type") == "text" and isinstance(value.get("text"), str)
-    return text or (value.get("type") == "data" and "data" in value)
+    match value:
+        case {"type": "text", "text": str()} | {"type": "attachment", "attachment_id": str()}:
+            return True
+        case {"type": "data", "data": _}:
+            return True
+        case _:
+            return False
 
 
-def _part_text(part: dict[str, Any]) -> str:
-    return str(part["text"]) if part["type"] == "text" else json.dumps(part["data"], ensure_ascii=False)
-
-
-def _content(message: Message) -> str:
-    return _text_of(msgspec.json.decode(message.content))
+def _part_text(part: dict[str, Any], files: Mapping[str, str]) -> str:
+    match part["type"]:
+        case "text":
+            return str(part["text"])
+        case "attachment":
+            return files.get(part["attachment_id"], "[attachment]")
+        case _:
+            return json.dumps(part["data"], ensure_ascii=False)
 
 
 class _Ids:
@@ -123,114 +211,94 @@ def _name(call: ToolCall) -> str:
     return UNFIT_FOR_NAMES.sub("_", call.tool_name)[:NAME_CHARACTERS_MAX]
 
 
-def _openai(messages: list[Message]) -> list[dict[str, Any]]:
+def _openai(turns: list[_Turn]) -> list[dict[str, Any]]:
     ids = _Ids()
     written: list[dict[str, Any]] = []
-    for message in messages:
-        match message.role:
-            case Role.SYSTEM | Role.USER:
-                written.append({"role": message.role.value, "content": _content(message)})
-            case Role.ASSISTANT:
-                written += _openai_turn(message, ids)
-            case Role.TOOL:
-                continue  # its result stands behind the call that it completes
-            case _:
-                assert_never(message.role)
+    for turn in turns:
+        if not turn.calls:
+            written.append({"role": turn.role.value, "content": turn.text})
+            continue
+        named = [(ids.of(call), call, result) for call, result in turn.calls]
+        calls = [
+            {
+                "id": id_,
+                "type": "function",
+                "function": {"name": _name(call), "arguments": bytes(call.arguments).decode()},
+            }
+            for id_, call, _ in named
+        ]
+        written.append({"role": turn.role.value, "content": turn.text or None, "tool_calls": calls})
+        written += [{"role": "tool", "tool_call_id": id_, "content": result} for id_, _, result in named]
     return written
 
 
-def _openai_turn(message: Message, ids: _Ids) -> list[dict[str, Any]]:
-    text = _content(message)
-    if not message.tool_calls:
-        return [{"role": "assistant", "content": text}]
-    named = [(ids.of(call), call) for call in message.tool_calls]
-    calls = [
-        {
-            "id": id_,
-            "type": "function",
-            "function": {"name": _name(call), "arguments": bytes(call.arguments).decode()},
-        }
-        for id_, call in named
-    ]
-    results = [{"role": "tool", "tool_call_id": id_, "content": result_of(call)} for id_, call in named]
-    return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
-
-
-def _anthropic(messages: list[Message]) -> Transcript:
+def _anthropic(turns: list[_Turn], *, is_cut: bool) -> Transcript:
     ids = _Ids()
-    turns: list[dict[str, Any]] = []
-    system = []
-    for message in messages:
-        match message.role:
-            case Role.SYSTEM:
-                system.append(_content(message))
+    written: list[dict[str, Any]] = []
+    for turn in turns:
+        match turn.role:
             case Role.USER:
-                _add_turn(turns, "user", _anthropic_text(message) or [{"type": "text", "text": EMPTY}])
+                _add(written, "user", _text_blocks(turn.text))
             case Role.ASSISTANT:
-                _add_anthropic_turn(turns, message, ids)
-            case Role.TOOL:
-                continue  # its result stands behind the call that it completes
+                _add_assistant(written, turn, ids)
+            case Role.SYSTEM | Role.TOOL:
+                continue  # system messages stand apart, and no turn is a tool's
             case _:
-                assert_never(message.role)
-    if turns and turns[0]["role"] == "assistant":
-        turns.insert(0, {"role": "user", "content": [{"type": "text", "text": CUT}]})
-    return Transcript(Format.ANTHROPIC, turns, "\n\n".join(filter(str.strip, system)) or None)
+                assert_never(turn.role)
+    if written and written[0]["role"] == "assistant":
+        written.insert(0, {"role": "user", "content": _text_blocks(CUT if is_cut else BEGINS)})
+    system = [turn.text for turn in turns if turn.role is Role.SYSTEM and turn.text.strip()]
+    return Transcript(Format.ANTHROPIC, written, "\n\n".join(system) or None)
 
 
-def _add_anthropic_turn(turns: list[dict[str, Any]], message: Message, ids: _Ids) -> None:
-    blocks = _anthropic_text(message)
-    named = [(ids.of(call), call) for call in message.tool_calls]
-    blocks += [
+def _add_assistant(written: list[dict[str, Any]], turn: _Turn, ids: _Ids) -> None:
+    """The assistant's words and calls, and all results as the next user turn, before anything that a user says."""
+    text = turn.text.rstrip()
+    named = [(ids.of(call), call, result) for call, result in turn.calls]
+    calls = [
         {"type": "tool_use", "id": id_, "name": _name(call), "input": msgspec.json.decode(call.arguments)}
-        for id_, call in named
+        for id_, call, _ in named
     ]
-    _add_turn(turns, "assistant", blocks or [{"type": "text", "text": EMPTY}])
+    _add(written, "assistant", [*(_text_blocks(text) if text or not calls else []), *calls])
     if named:
         results = [
             {
                 "type": "tool_result",
                 "tool_use_id": id_,
-                "content": result_of(call).rstrip() or EMPTY,
+                "content": result if result.strip() else EMPTY,
                 "is_error": call.status is not CallStatus.COMPLETED,
             }
-            for id_, call in named
+            for id_, call, result in named
         ]
-        _add_turn(turns, "user", results)
+        _add(written, "user", results)
 
 
-def _anthropic_text(message: Message) -> list[dict[str, Any]]:
-    """The message's text as blocks. A block of white space alone is refused by the API, and so is trailing space."""
-    text = _content(message).rstrip()
-    return [{"type": "text", "text": text}] if text else []
+def _text_blocks(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text if text.strip() else EMPTY}]
 
 
-def _add_turn(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    """Roles alternate: a further message of the same role goes on with the same turn, unless that would put results
-
-    behind words, where the API refuses them.
-    """
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
+def _add(written: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
+    """Turns alternate: a further message of the same role goes on with the same turn."""
+    if written and written[-1]["role"] == role:
+        written[-1]["content"] += blocks
     else:
-        turns.append({"role": role, "content": blocks})
+        written.append({"role": role, "content": blocks})
 
 
-def _plain(messages: list[Message]) -> list[dict[str, Any]]:
+def _plain(turns: list[_Turn]) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
-    for message in messages:
-        if message.role is Role.TOOL:
-            continue
-        turn: dict[str, Any] = {"role": message.role.value, "content": _content(message)}
-        if message.tool_calls:
-            turn["tool_calls"] = [
+    for turn in turns:
+        plain: dict[str, Any] = {"role": turn.role.value, "content": turn.text}
+        if turn.calls:
+            plain["tool_calls"] = [
                 {
                     "id": str(call.id),
                     "tool_name": call.tool_name,
                     "arguments": msgspec.json.decode(call.arguments),
                     "status": call.status.value,
-                    "result": result_of(call),
+                    "result": result,
                 }
-                for call in message.tool_calls
+                for call, result in turn.calls
             ]
-        written.append(turn)
+        written.append(plain)
     return written

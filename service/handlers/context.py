@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
+from uuid import UUID
 
 from litestar import Response, get
 from litestar.params import FromPath, QueryParameter
 
+from service.blobs import BlobMissing, BlobStore
 from service.domain.caller import Scope
 from service.domain.errors import SessionNotFound
+from service.domain.message import Message
 from service.domain.transcript import Format, Transcript, transcript_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
@@ -17,11 +21,39 @@ from service.handlers.identifiers import identifier
 from service.handlers.messages import SEQ_MAX
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
+from service.store import attachments
 from service.store import messages as store
+from service.store.blobs import Stored
+from service.store.windows import first_seq
 
 CONTEXT_MESSAGES_MAX = 1000
 CONTEXT_MESSAGES_DEFAULT = 100
 """What models take at once is counted in tokens; this bounds what one answer may cost the database."""
+
+CONTEXT_BYTES_MAX = 4 * 1024 * 1024
+"""A million tokens of English, and more than most models take. Writing it takes 8 to 12 MB of memory, and 90 where
+
+arguments consist of nothing but empty lists (measured). The texts of files have a bound of their own.
+"""
+
+FILE_CHARACTERS_MAX = 1_000_000
+FILE_CHARACTERS_DEFAULT = 20_000
+"""About ten pages of each file: what is asked of it commonly stands there."""
+
+FILES_CHARACTERS_MAX = 2_000_000
+"""Of all files of an answer together, the newest first: more than models take at once. The others show their names."""
+
+UTF8_BYTES_MAX = 4
+"""Of one character."""
+
+CUT = "[… cut after {count} characters]"
+
+
+class Files(StrEnum):
+    """What an attachment becomes: its name, or the text that was found in it."""
+
+    NAME = "name"
+    TEXT = "text"
 
 
 @get(
@@ -37,28 +69,71 @@ async def get_context(
     limit: Annotated[
         int, QueryParameter(ge=1, le=CONTEXT_MESSAGES_MAX, description="How many messages, counted from the newest.")
     ] = CONTEXT_MESSAGES_DEFAULT,
+    files: Annotated[
+        Files, QueryParameter(name="attachments", description="`text`: what was found in them, in their place.")
+    ] = Files.NAME,
+    max_attachment_chars: Annotated[
+        int, QueryParameter(ge=1, le=FILE_CHARACTERS_MAX, description="Of each file's text, from its beginning.")
+    ] = FILE_CHARACTERS_DEFAULT,
 ) -> Response[Transcript]:
     """Give the last messages as a model's provider wants them, oldest first, each tool call with its result behind it.
 
     A call that was rejected, expired, cancelled or is still open gets a result that says so, because providers refuse
-    a conversation without.
+    a conversation without. What a provider would refuse is replaced: characters other than `A-Z a-z 0-9 _ -` in the
+    names of tools, names beyond 64 characters (they are cut), and ids of calls that are longer than 40, hold other
+    characters or come twice (ours stand in their place). The messages hold at most 4 MiB of stored JSON, or the newest
+    one alone: the oldest are left out first.
     """
-    session = identifier(session_id, SessionNotFound)
+    caller, session = caller_of(request), identifier(session_id, SessionNotFound)
     async with parts_of(request).database.connect() as tx:
+        first = await first_seq(tx, caller.tenant_id, session, limit=limit, bytes_max=CONTEXT_BYTES_MAX)
         rows = await store.page(
             tx,
-            caller_of(request),
+            caller,
             session,
             order="desc",
-            after_seq=0,
+            after_seq=first - 1,
             before_seq=SEQ_MAX,
             role=None,
             include_deleted=False,
             limit=limit,
         )
-    if rows is None:
-        raise SessionNotFound
-    return respond(transcript_of(rows[::-1], wanted))
+        if rows is None:
+            raise SessionNotFound
+        wanted_ids = _with_text(rows) if files is Files.TEXT else []
+        stored = await attachments.texts_of(tx, session, wanted_ids) if wanted_ids else {}
+    texts = await _read(parts_of(request).blobs, wanted_ids, stored, max_attachment_chars)
+    return respond(transcript_of(rows[::-1], wanted, texts))
+
+
+def _with_text(newest_first: list[Message]) -> list[UUID]:
+    """The files that have a text, each once, those of the newest message first."""
+    return list(dict.fromkeys(file.id for message in newest_first for file in message.attachments if file.has_text))
+
+
+async def _read(blobs: BlobStore, ids: list[UUID], stored: dict[UUID, Stored], characters_max: int) -> dict[UUID, str]:
+    """The beginnings of the texts, as long as there is room for them."""
+    texts: dict[UUID, str] = {}
+    room = FILES_CHARACTERS_MAX
+    for id_ in ids:
+        if id_ not in stored or not room:
+            continue
+        try:
+            text = await _beginning(blobs, stored[id_], min(characters_max, room))
+        except BlobMissing:  # deleted since its row was read
+            continue
+        texts[id_] = text
+        room = max(0, room - len(text))
+    return texts
+
+
+async def _beginning(blobs: BlobStore, stored: Stored, characters: int) -> str:
+    chunks = await blobs.get(stored.key, 0, min(stored.size, characters * UTF8_BYTES_MAX))
+    read = b"".join([bytes(chunk) async for chunk in chunks])
+    text = read.decode(errors="ignore")  # the last character may be cut in the middle
+    if len(text) <= characters and len(read) == stored.size:
+        return text
+    return f"{text[:characters]}\n{CUT.format(count=characters)}"
 
 
 HANDLERS = [get_context]

@@ -1,185 +1,53 @@
-"""Whatever was said, the providers' APIs take the transcript: their rules, checked on random conversations."""
+"""What a transcript tells: every word and result in its place, and the truth where there is none.
+
+That the providers' APIs take it stands in `test_transcript_types.py`.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from random_conversations import FILES, call_of, calls_in, conversations, message_of, raw
 
 from service.domain.message import Message, Role
-from service.domain.tool_call import CallStatus, ToolCall
+from service.domain.tool_call import CallStatus
 from service.domain.transcript import Format, result_of, transcript_of
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-SESSION = UUID(int=1)
-FIT = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What both providers take as the name of a function and as the id of a call."""
-
-PROVIDER_IDS = ["call_1", "call_2", "toolu_01", "", " ", "é", "x" * 65, "a b", str(UUID(int=3)), f"{UUID(int=3)}-"]
-TEXTS = st.sampled_from(["hello", "", " ", "\n", "trailing \n", "é😀"]) | st.text(max_size=20)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["type", "text", "data", "x"]), inner | st.sampled_from(["text", "data"]),
-                      max_size=3),
-    max_leaves=6,
-)  # fmt: skip
-PARTS = st.lists(
-    st.builds(lambda text: {"type": "text", "text": text}, st.text(min_size=1, max_size=5))
-    | st.builds(lambda value: {"type": "data", "data": {"x": value}}, VALUES),
-    min_size=1,
-    max_size=3,
-)
+FORMATS = pytest.mark.parametrize("wanted", Format)
+REPORT, ODD, DELETED = FILES
+"""Two files, and one that was deleted."""
 
 
-def raw(value: Any) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(value))
-
-
-def call_of(number: int, **fields: Any) -> ToolCall:
-    call = ToolCall(
-        id=UUID(int=number),
-        session_id=SESSION,
-        message_id=UUID(int=2),
-        provider_call_id=None,
-        tool_name="search",
-        arguments=raw({}),
-        original_arguments=None,
-        requires_approval=False,
-        status=CallStatus.APPROVED,
-        decided_by="policy",
-        decided_at=NOW,
-        reason=None,
-        expires_at=None,
-        started_at=None,
-        executed_at=None,
-        result=None,
-        error=None,
-        created_at=NOW,
-        version=1,
-    )
-    return msgspec.structs.replace(call, **fields)
-
-
-def message_of(
-    role: Role, content: Any, calls: list[ToolCall] | None = None, tool_call_id: str | None = None
-) -> Message:
-    return Message(
-        UUID(int=2), SESSION, 1, role, raw(content), [], calls or [], tool_call_id, None, raw({}), None, NOW,
-    )  # fmt: skip
-
-
-@st.composite
-def conversations(draw: st.DrawFn) -> list[Message]:
-    """Any order of roles, calls of every status, and tool messages whose calls are before the window or nowhere."""
-    numbers = iter(range(3, 1000))
-    messages = []
-    for role in draw(st.lists(st.sampled_from(Role), max_size=12)):
-        content = draw(TEXTS | PARTS)
-        calls = []
-        if role is Role.ASSISTANT:
-            calls = [
-                call_of(
-                    next(numbers),
-                    provider_call_id=draw(st.none() | st.sampled_from(PROVIDER_IDS)),
-                    tool_name=draw(st.sampled_from(["search", "mail.send", "größe", "x" * 200, "..."])),
-                    arguments=raw(draw(st.dictionaries(st.text(max_size=3), VALUES, max_size=2))),
-                    status=draw(st.sampled_from(CallStatus)),
-                    result=draw(st.none() | st.builds(raw, VALUES)),
-                    error=draw(st.sampled_from(["boom", None])),
-                    reason=draw(st.sampled_from(["because", None])),
-                )
-                for _ in range(draw(st.integers(0, 3)))
-            ]
-        messages.append(message_of(role, content, calls, "gone" if role is Role.TOOL else None))
-    return messages
-
-
-def calls_in(messages: list[Message]) -> list[ToolCall]:
-    return [call for message in messages for call in message.tool_calls]
+def texts_of(messages: list[Message], wanted: Format) -> str:
+    """All that a transcript says, as one text."""
+    return json.dumps(transcript_of(messages, wanted).messages, ensure_ascii=False)
 
 
 @given(conversations())
-def test_openai_finds_each_result_right_behind_its_call_and_no_other(messages: list[Message]):
-    written = transcript_of(messages, Format.OPENAI).messages
-    seen: set[str] = set()
-    awaited: list[str] = []
-    results = []
-    for message in written:
-        if awaited:
-            assert (message["role"], message["tool_call_id"]) == ("tool", awaited.pop(0))
-            assert isinstance(message["content"], str)
-            results.append(message["content"])
-            continue
-        assert message["role"] in {"system", "user", "assistant"}
-        assert isinstance(message["content"], str) or message.get("tool_calls")
-        for call in message.get("tool_calls", []):
-            assert message["role"] == "assistant"
-            assert call["type"] == "function"
-            assert FIT.fullmatch(call["id"])
-            assert call["id"] not in seen
-            assert FIT.fullmatch(call["function"]["name"])
-            assert isinstance(json.loads(call["function"]["arguments"]), dict)
-            seen.add(call["id"])
-            awaited.append(call["id"])
+def test_plain_and_openai_tell_every_result_in_the_order_of_the_calls(messages: list[Message]):
+    openai = transcript_of(messages, Format.OPENAI).messages
+    plain = transcript_of(messages, Format.PLAIN).messages
+    told = [call for message in plain for call in message.get("tool_calls", [])]
 
-    assert awaited == []
-    assert results == [result_of(call) for call in calls_in(messages)]
-
-
-@given(conversations())
-def test_anthropic_finds_alternating_turns_and_each_result_first_in_the_next(messages: list[Message]):
-    transcript = transcript_of(messages, Format.ANTHROPIC)
-    turns = transcript.messages
-    seen: set[str] = set()
-    awaited: list[str] = []
-    for place, turn in enumerate(turns):
-        assert turn["role"] == ("user", "assistant")[place % 2]
-        assert turn["content"]
-        types = [block["type"] for block in turn["content"]]
-        results = [block for block in turn["content"] if block["type"] == "tool_result"]
-        assert types[: len(awaited)] == ["tool_result"] * len(awaited)
-        assert [block["tool_use_id"] for block in results] == awaited
-        awaited = []
-        for block in turn["content"]:
-            match block["type"]:
-                case "text":
-                    assert block["text"].strip()
-                    assert not block["text"][-1].isspace()
-                case "tool_use":
-                    assert turn["role"] == "assistant"
-                    assert FIT.fullmatch(block["id"])
-                    assert block["id"] not in seen
-                    assert FIT.fullmatch(block["name"])
-                    assert isinstance(block["input"], dict)
-                    seen.add(block["id"])
-                    awaited.append(block["id"])
-                case kind:
-                    assert kind == "tool_result"
-                    assert block["content"].strip()
-                    assert isinstance(block["is_error"], bool)
-
-    assert awaited == []
-    assert len(seen) == len(calls_in(messages))
-    assert transcript.system is None or transcript.system.strip()
-
-
-@given(conversations())
-def test_plain_gives_every_call_what_became_of_it(messages: list[Message]):
-    written = transcript_of(messages, Format.PLAIN).messages
-    told = [call for message in written for call in message.get("tool_calls", [])]
-
-    assert [message["role"] for message in written] == [m.role for m in messages if m.role is not Role.TOOL]
-    assert [(call["id"], call["status"], call["result"]) for call in told] == [
-        (str(call.id), call.status, result_of(call)) for call in calls_in(messages)
+    assert [message["role"] for message in plain] == [m.role for m in messages if m.role is not Role.TOOL]
+    assert [(call["id"], call["status"]) for call in told] == [
+        (str(call.id), call.status) for call in calls_in(messages)
     ]
+    assert [message["content"] for message in openai if message["role"] == "tool"] == [call["result"] for call in told]
+
+
+@given(conversations())
+def test_no_call_is_left_out_and_none_is_told_twice(messages: list[Message]):
+    openai, anthropic = (transcript_of(messages, wanted).messages for wanted in (Format.OPENAI, Format.ANTHROPIC))
+    asked = [call["function"]["arguments"] for message in openai for call in message.get("tool_calls", [])]
+    used = [block["input"] for turn in anthropic for block in turn["content"] if block["type"] == "tool_use"]
+
+    assert asked == [bytes(call.arguments).decode() for call in calls_in(messages)]
+    assert used == [json.loads(arguments) for arguments in asked]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +77,7 @@ def test_a_call_that_was_not_completed_says_so(status: CallStatus):
         CallStatus.RUNNING: "no result yet",
         CallStatus.REJECTED: "rejected by ada (too dear)",
         CallStatus.EXPIRED: "Nobody approved",
-        CallStatus.CANCELLED: "cancelled (too dear)",
+        CallStatus.CANCELLED: "cancelled (boom)",
         CallStatus.FAILED: "failed: boom",
         CallStatus.COMPLETED: "RESULT",
     }
@@ -218,7 +86,86 @@ def test_a_call_that_was_not_completed_says_so(status: CallStatus):
     assert ("RESULT" in result_of(call)) is (status is CallStatus.COMPLETED)
 
 
-def test_a_conversation_that_begins_with_the_assistant_says_that_it_was_cut():
-    written = transcript_of([message_of(Role.ASSISTANT, "hi")], Format.ANTHROPIC).messages
+@pytest.mark.parametrize(
+    ("seq", "sentence"), [(1, "(the assistant speaks first)"), (2, "(the conversation began earlier)")]
+)
+def test_where_the_assistant_comes_first_a_sentence_says_truly_why(seq: int, sentence: str):
+    written = transcript_of([message_of(Role.ASSISTANT, "hi", seq=seq)], Format.ANTHROPIC).messages
 
-    assert [turn["role"] for turn in written] == ["user", "assistant"]
+    assert written == [
+        {"role": "user", "content": [{"type": "text", "text": sentence}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "hi"}]},
+    ]
+
+
+def test_a_system_message_before_the_assistant_is_no_earlier_conversation():
+    said = [message_of(Role.SYSTEM, "Be kind."), message_of(Role.ASSISTANT, "hi", seq=2)]
+
+    transcript = transcript_of(said, Format.ANTHROPIC)
+
+    assert transcript.system == "Be kind."
+    assert transcript.messages[0]["content"][0]["text"] == "(the assistant speaks first)"
+
+
+@pytest.mark.parametrize("theirs", ["functions.search:0", "x" * 41, "é", "", "call_1\n"])
+def test_an_id_that_a_provider_would_refuse_is_replaced_by_ours_on_both_ends(theirs: str):
+    call = call_of(3, provider_call_id=theirs)
+    said = [message_of(Role.ASSISTANT, "", [call])]
+
+    _, asking, answering = transcript_of([message_of(Role.USER, "go"), *said], Format.OPENAI).messages
+    _, using, resulting = transcript_of([message_of(Role.USER, "go"), *said], Format.ANTHROPIC).messages
+
+    assert asking["tool_calls"][0]["id"] == answering["tool_call_id"] == str(call.id)
+    assert using["content"][0]["id"] == resulting["content"][0]["tool_use_id"] == str(call.id)
+
+
+def test_an_id_that_a_provider_gave_is_kept_and_the_second_call_of_that_id_gets_ours():
+    calls = [call_of(3, provider_call_id="x" * 40), call_of(4, provider_call_id="x" * 40)]
+
+    asking = transcript_of([message_of(Role.ASSISTANT, "", calls)], Format.OPENAI).messages[0]
+
+    assert [call["id"] for call in asking["tool_calls"]] == ["x" * 40, str(UUID(int=4))]
+
+
+def test_a_name_that_a_provider_would_refuse_is_written_with_underscores_and_cut():
+    calls = [call_of(3, tool_name="mail.send größe"), call_of(4, tool_name="y" * 200)]
+
+    asking = transcript_of([message_of(Role.ASSISTANT, "", calls)], Format.OPENAI).messages[0]
+
+    assert [call["function"]["name"] for call in asking["tool_calls"]] == ["mail_send_gr__e", "y" * 64]
+
+
+@FORMATS
+def test_an_attachment_is_named_where_a_part_places_it(wanted: Format):
+    parts = [
+        {"type": "text", "text": "see"},
+        {"type": "attachment", "attachment_id": REPORT},
+        {"type": "text", "text": "and go"},
+    ]
+
+    assert "see\\n[attachment: report.pdf]\\nand go" in texts_of([message_of(Role.USER, parts, files=[REPORT])], wanted)
+
+
+@FORMATS
+def test_an_attachment_that_no_part_places_is_named_at_the_end(wanted: Format):
+    assert '"look\\n[attachment: report.pdf]"' in texts_of([message_of(Role.USER, "look", files=[REPORT])], wanted)
+
+
+@FORMATS
+def test_a_deleted_attachment_says_so_and_an_odd_name_stays_on_one_line(wanted: Format):
+    text = texts_of([message_of(Role.USER, "look", files=[DELETED, ODD])], wanted)
+
+    assert '"look\\n[deleted attachment]\\n[attachment: a b].txt]"' in text
+
+
+@FORMATS
+def test_an_attachment_of_a_result_is_named_with_the_result(wanted: Format):
+    parts = [{"type": "attachment", "attachment_id": ODD}]
+    call = call_of(3, status=CallStatus.COMPLETED, result=raw(parts))
+    said = [
+        message_of(Role.ASSISTANT, "", [call]),
+        message_of(Role.USER, "still there?", seq=2),
+        message_of(Role.TOOL, parts, None, str(call.id), seq=3, files=[ODD, REPORT]),
+    ]
+
+    assert "[attachment: a b].txt]\\n[attachment: report.pdf]" in texts_of(said, wanted)

@@ -23,7 +23,6 @@ FIELDS = [
     "created_at",
 ]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
-LATER = "Not available in this version of Holdfast"
 
 
 @pytest.fixture
@@ -111,16 +110,16 @@ async def test_fields_of_a_message_have_the_bounds_of_the_contract(api, path, fi
 @pytest.mark.parametrize(
     ("draft", "fault"),
     [
-        ({"attachment_ids": [str(uuid4())]}, "attachment_ids"),
         ({"tool_calls": [{"tool_name": "t", "arguments": {}}]}, "tool_calls"),
         ({"tool_call_id": "call-1"}, "tool_call_id"),
         ({"role": "tool"}, "tool_call_id"),
         ({"content": ""}, "content"),
         ({"role": "assistant", "content": ""}, "content"),
-        ({"content": [{"type": "attachment", "attachment_id": str(uuid4())}]}, "content[0].type"),
+        ({"attachment_ids": ["x"]}, "attachment_ids[0]"),
+        ({"content": [{"type": "attachment", "attachment_id": "x"}]}, "content[0].attachment_id"),
     ],
 )
-async def test_attachments_are_refused_until_they_come_and_tool_calls_where_they_do_not_belong(api, path, draft, fault):
+async def test_tool_calls_are_refused_where_they_do_not_belong_and_so_is_what_names_nothing(api, path, draft, fault):
     one = await api.post(path, json={"content": "x"} | draft)
     batch = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}, {"content": "x"} | draft]})
 
