@@ -7,7 +7,9 @@ own with `own_database_url`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +20,7 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
+from moto.server import ThreadedMotoServer
 
 from service.app import create_app
 from service.commands.api_keys import KeyWish, create_api_key
@@ -29,6 +32,8 @@ from service.store import migrate
 from service.store.engine import Database, Tx
 
 TEMPLATE = "holdfast_template"
+DISK_BYTES = 2 * 1024 * 1024
+"""Less than two files of a megabyte, with what a file system needs for itself."""
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +109,38 @@ async def tx(database: Database) -> AsyncIterator[Tx]:
             raise Undo
 
 
+@pytest.fixture(scope="session")
+def bucket_url() -> Iterator[str]:
+    """A bucket of a server that speaks S3's language, on a port of its own."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    httpx2.put(f"{endpoint}/bucket", trust_env=False).raise_for_status()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", endpoint)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        environment.setenv("AWS_REGION", "us-east-1")
+        yield "s3://bucket/prefix"
+    server.stop()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own with room for 2 MiB; for those who may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mounting, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+
+
 class Undo(Exception):
     """Rolls a test's transaction back."""
 
@@ -124,10 +161,11 @@ JWT_SECRET = "tests-only-secret-of-more-than-32-bytes"
 
 
 @pytest.fixture(scope="session")
-def settings(database_url: str, redis_url: str) -> Settings:
+def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
+        data_dir=tmp_path_factory.mktemp("holdfast"),
         jwt_secret=JWT_SECRET,
         jwt_issuer="https://issuer.test",
         jwt_audience="holdfast",

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from service.blobs import new_key
+from service.commands.attachments import add_attachment
+from service.commands.inspections import record_outcome
 from service.commands.messages import append_messages
 from service.commands.sessions import Opening, open_session
 from service.commands.tool_calls import act_on_tool_call
+from service.domain.attachment import Attachment, AttachmentStatus, Outcome
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.event import Actor, ActorKind, Cause
 from service.domain.message import Message, MessageDraft, Role
 from service.domain.session import Session, SessionConfig
 from service.domain.tool_call import Action, Request, ToolCall, ToolCallDraft
+from service.ids import new_id
+from service.store import blobs
+from service.store.attachments import NewAttachment
+from service.store.blobs import Stored
 from service.store.engine import Database
+from service.store.inspections import Claim
 
 CAUSE = Cause(actor=Actor(kind=ActorKind.SERVICE, subject="tests"), request_id="request-of-tests")
 
@@ -79,6 +89,54 @@ async def acted(database: Database, caller: Caller, call: ToolCall, action: str,
     return after
 
 
+async def filed(
+    database: Database, caller: Caller, session_id: UUID, content: bytes = b"words", **fields: Any
+) -> Attachment:
+    """A new file of a session, as if its bytes were stored: counted, though in no store."""
+    wanted: dict[str, Any] = {"filename": "a.txt", "content_type": "text/plain", "metadata": {}} | fields
+    stored = Stored(hashlib.sha256(content).digest(), new_key(new_id()), len(content))
+    new = NewAttachment(size=stored.size, sha256=stored.sha256, **wanted)
+    async with database.begin() as tx:
+        await blobs.announce(tx, [stored.key])
+        return await add_attachment(tx, caller, session_id, new, stored, None, CAUSE)
+
+
+async def inspected(
+    database: Database,
+    tenant_id: str,
+    file: Attachment,
+    *,
+    text: Stored | None = None,
+    thumbnail: Stored | None = None,
+    status: AttachmentStatus = AttachmentStatus.READY,
+    **found: Any,
+) -> None:
+    """Let a file reach its end, as a worker does that has claimed it; `text` and `thumbnail` are announced objects."""
+    (row,) = await query(
+        database,
+        """
+        UPDATE attachments SET status = 'processing', attempt_count = attempt_count + 1, lease_token = lease_token + 1
+        WHERE session_id = $1 AND id = $2 AND status = 'uploaded' RETURNING sha256, attempt_count, lease_token
+        """,
+        file.session_id,
+        file.id,
+    )
+    claim = Claim(
+        tenant_id,
+        file.session_id,
+        file.id,
+        file.filename,
+        file.declared_content_type,
+        file.size,
+        row["sha256"],
+        row["attempt_count"],
+        row["lease_token"],
+        0.0,
+    )
+    async with database.begin() as tx:
+        assert await record_outcome(tx, claim, Outcome(status=status, **found), text=text, thumbnail=thumbnail)
+
+
 async def query(database: Database, text: str, *arguments: Any) -> list[asyncpg.Record]:
     """The rows of a query of the test's own."""
     async with database.connect() as tx:
@@ -111,6 +169,15 @@ async def let_its_time_pass(database: Database, session_id: UUID) -> None:
             """
             UPDATE tool_calls SET created_at = created_at + $2, decided_at = decided_at + $2,
                 started_at = started_at + $2, executed_at = executed_at + $2, expires_at = expires_at + $2
+            WHERE session_id = $1
+            """,
+            session_id,
+            shift,
+        )
+        await tx._connection.execute(
+            """
+            UPDATE attachments SET uploaded_at = uploaded_at + $2, processed_at = processed_at + $2,
+                scanned_at = scanned_at + $2, deleted_at = deleted_at + $2, due_at = due_at + $2
             WHERE session_id = $1
             """,
             session_id,

@@ -80,6 +80,7 @@ RULES = {
         SELECT child.session_id AS id
         FROM (SELECT session_id, tenant_id FROM messages UNION ALL SELECT session_id, tenant_id FROM events
               UNION ALL SELECT session_id, tenant_id FROM tool_calls
+              UNION ALL SELECT session_id, tenant_id FROM attachments
               UNION ALL SELECT session_id, tenant_id FROM outbox) child
         LEFT JOIN sessions s ON s.id = child.session_id AND s.tenant_id = child.tenant_id
         WHERE s.id IS NULL AND ($1::uuid IS NULL OR child.session_id = $1)
@@ -122,8 +123,57 @@ RULES = {
         WHERE $1::uuid IS NULL OR m.session_id = $1
         GROUP BY m.session_id, m.id, m.tool_call_count HAVING count(c.id) <> m.tool_call_count
     """,
+    "attachment_count counts the files that are not deleted": """
+        SELECT s.id FROM sessions s LEFT JOIN attachments a ON a.session_id = s.id AND a.deleted_at IS NULL
+        WHERE $1::uuid IS NULL OR s.id = $1
+        GROUP BY s.id, s.attachment_count HAVING count(a.id) <> s.attachment_count
+    """,
+    "the events of a file begin with attachment.uploaded, and the last one tells what it is": """
+        SELECT coalesce(a.session_id, e.session_id) AS id
+        FROM (SELECT a.session_id, a.id, a.deleted_at, a.status, s.status = 'ended' AS is_over
+              FROM attachments a JOIN sessions s ON s.id = a.session_id) a
+        FULL JOIN (SELECT session_id, (data ->> 'attachment_id')::uuid AS attachment_id,
+                          (array_agg(type ORDER BY seq))[1] AS first,
+                          (array_agg(type ORDER BY seq DESC))[1] AS last,
+                          (array_agg(data ->> 'status' ORDER BY seq DESC))[1] AS status
+                   FROM events WHERE type LIKE 'attachment.%' GROUP BY 1, 2) e
+          ON e.session_id = a.session_id AND e.attachment_id = a.id AND e.first = 'attachment.uploaded'
+             AND CASE WHEN a.deleted_at IS NOT NULL THEN e.last = 'attachment.deleted'
+                      WHEN a.is_over THEN true
+                      WHEN a.status IN ('uploaded', 'processing') THEN e.last = 'attachment.uploaded'
+                      ELSE e.status = a.status END
+        WHERE (a.id IS NULL OR e.attachment_id IS NULL)
+          AND ($1::uuid IS NULL OR coalesce(a.session_id, e.session_id) = $1)
+    """,
+    "a message names files of its session only": """
+        SELECT m.session_id AS id FROM messages m CROSS JOIN unnest(m.attachment_ids) AS named (id)
+        LEFT JOIN attachments a ON a.session_id = m.session_id AND a.id = named.id
+        WHERE a.id IS NULL AND ($1::uuid IS NULL OR m.session_id = $1)
+    """,
 }
 """Each rule, and the query that finds the sessions that break it."""
+
+RULES_OF_STORAGE = {
+    "a blob is counted once for each reference of a file that is not deleted": """
+        SELECT coalesce(b.tenant_id, r.tenant_id) AS id
+        FROM blobs b
+        FULL JOIN (SELECT a.tenant_id, d.sha256, count(*) AS times
+                   FROM attachments a, unnest(ARRAY[a.sha256, a.text_sha256, a.thumbnail_sha256]) AS d (sha256)
+                   WHERE a.deleted_at IS NULL AND d.sha256 IS NOT NULL GROUP BY 1, 2) r
+          ON r.tenant_id = b.tenant_id AND r.sha256 = b.sha256 AND r.times = b.reference_count
+        WHERE b.tenant_id IS NULL OR r.tenant_id IS NULL
+    """,
+    "a tenant's storage is the sum of its blobs": """
+        SELECT coalesce(t.tenant_id, b.tenant_id) AS id
+        FROM tenant_storage t
+        FULL JOIN (SELECT tenant_id, sum(size) AS bytes FROM blobs GROUP BY 1) b ON b.tenant_id = t.tenant_id
+        WHERE coalesce(t.bytes, 0) <> coalesce(b.bytes, 0)
+    """,
+    "no object is both kept and loose": """
+        SELECT b.tenant_id AS id FROM blobs b JOIN loose_blobs l ON l.key = b.key
+    """,
+}
+"""Each rule of what tenants share between sessions, and the query that finds the tenants where it is broken."""
 
 OPEN = ("created", "active", "suspended")
 CALL_STEPS = ("approved", "rejected", "expired", "cancelled", "started", "completed", "failed")
@@ -135,6 +185,8 @@ STEPS = {
     ("suspended", "session.resumed"): "active",
     ("active", "message.created"): "active",
     ("active", "tool_call.requested"): "active",
+    **{(status, "attachment.uploaded"): status for status in OPEN},
+    **{(status, f"attachment.{step}"): status for status in OPEN for step in ("processed", "failed", "deleted")},
     **{(status, f"tool_call.{step}"): status for status in ("active", "suspended") for step in CALL_STEPS},
     **{(status, "session.updated"): status for status in OPEN},
     **{(status, "message.deleted"): status for status in OPEN},
@@ -161,6 +213,8 @@ async def violations(connection: asyncpg.Connection[Any], session_id: UUID | Non
         for rule, breaking in RULES.items():
             rows = await connection.fetch(breaking, session_id)
             found += [f"not so: {rule}: {row['id']}" for row in rows]
+        for rule, breaking in RULES_OF_STORAGE.items():
+            found += [f"not so: {rule}: {row['id']}" for row in await connection.fetch(breaking)]
         found += list(_told_otherwise(await connection.fetch(STORIES, session_id)))
     return found
 

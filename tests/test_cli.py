@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from service.cli import main
 from service.domain.api_key import digest
 from service.domain.caller import Caller, CallerKind, Scope
-from service.queue import Queue
+from service.domain.work import Queue
 from service.store import api_keys
 from service.store.engine import Database
 

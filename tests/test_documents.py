@@ -22,6 +22,7 @@ import click
 import pytest
 
 from service.cli import main as holdfast
+from service.domain.attachment import AttachmentStatus
 from service.domain.event import EventType
 from service.domain.session import MOVES
 from service.domain.tool_call import STEPS, CallStatus
@@ -35,6 +36,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 STATES = (ROOT / "docs" / "states.md").read_text()
+TOOL_CALLS = (ROOT / "docs" / "tool-calls.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 SOURCES = sorted([*ROOT.glob("service/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "run.py"])
 
@@ -66,7 +68,7 @@ class Running(NamedTuple):
         """The lines that bash prints for a block of a document, with this service's place put into it."""
         here = lines.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
         here = here.replace(".holdfast/development-key", str(self.folder / "development-key"))
-        here = here.replace(".venv/bin/python", sys.executable)
+        here = here.replace(".venv/bin", str(Path(sys.executable).parent))
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", here],
             env=clean_environment(no_proxy="127.0.0.1", **environment),
@@ -164,6 +166,24 @@ def test_the_conversation_of_the_readme_answers_as_it_says(running: Running) -> 
     assert LEFT_OUT not in "".join(answers)
 
 
+def test_the_walk_of_a_tool_call_answers_as_its_page_says(running: Running) -> None:
+    lines = "".join(block(TOOL_CALLS, "bash"))
+    shown = "".join(block(TOOL_CALLS, "text")).splitlines()
+
+    # What a terminal shows is both outputs.
+    answers = running.run(f"exec 2>&1\n{lines}", HOLDFAST_DATA_DIR=str(running.folder))
+
+    assert lines.count("curl ") == 13
+    assert len(answers) == len(shown) == 15
+    subjects: dict[str, str] = {}
+    for answer, expected in zip(answers, shown, strict=True):
+        assert shape(expected).fullmatch(answer), f"{answer}\nis not\n{expected}"
+        if told_of := re.match(f"[^{LEFT_OUT}]*?({UUID})", expected):
+            # What is the same thing on the page is the same in the answers.
+            assert subjects.setdefault(told_of[1], re.findall(UUID, answer)[0]) in answer
+    assert LEFT_OUT not in "".join(answers)
+
+
 def test_the_token_of_the_operations_page_opens_a_session(running: Running) -> None:
     _, use = block(section(OPERATIONS, "## JSON Web Tokens"), "bash")
 
@@ -213,7 +233,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 def test_the_moves_on_the_page_of_states_are_those_of_the_domain() -> None:
     moves = {(origin, move): target for origin, move, target in rows(section(STATES, "## Moves"))}
-    drawing, _ = block(STATES, "text")
+    drawing, *_ = block(STATES, "text")
 
     assert moves == {(origin.value, move.value): target.value for (origin, move), target in MOVES.items()}
     assert {name.value for pair in MOVES for name in (*pair, MOVES[pair])} <= set(re.findall(r"[a-z]+", drawing))
@@ -221,17 +241,23 @@ def test_the_moves_on_the_page_of_states_are_those_of_the_domain() -> None:
 
 def test_the_steps_on_the_page_of_states_are_those_of_the_domain() -> None:
     steps = {(origin, action): target for origin, action, target in rows(section(STATES, "## Steps of a tool call"))}
-    _, drawing = block(STATES, "text")
+    _, drawing, _ = block(STATES, "text")
     words = {name.value for pair in STEPS for name in (*pair, STEPS[pair])} | {status.value for status in CallStatus}
 
     assert steps == {(origin.value, action.value): target.value for (origin, action), target in STEPS.items()}
     assert words <= set(re.findall(r"[a-z]+", drawing))
 
 
+def test_the_page_of_states_draws_every_state_of_a_file() -> None:
+    *_, drawing = block(STATES, "text")
+
+    assert {status.value for status in AttachmentStatus} <= set(re.findall(r"[a-z]+", drawing))
+
+
 def test_the_page_of_states_names_every_event() -> None:
-    assert set(EventType) == set(
-        in_backticks([row[1] for row in rows(section(STATES, "## Events of a session's life"))])
-    ) - {"activate"}
+    named = in_backticks([row[1] for row in rows(section(STATES, "## Events of a session's life"))])
+
+    assert set(EventType) == {name for name in named if "." in name}
 
 
 def test_the_operations_page_explains_every_variable() -> None:
@@ -270,14 +296,16 @@ def test_the_operations_page_explains_every_metric() -> None:
 
 def test_the_operations_page_explains_every_line_of_the_log() -> None:
     logged = {
-        call.args[0].value
+        line.value
         for path in SOURCES
         for call in ast.walk(ast.parse(path.read_text()))
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
         and call.func.value.id == "LOG"
-        and isinstance(call.args[0], ast.Constant)
+        for said in call.args[:1]
+        for line in ([said.body, said.orelse] if isinstance(said, ast.IfExp) else [said])
+        if isinstance(line, ast.Constant)
     }
 
     assert logged == set(in_backticks([cells[0] for cells in rows(section(OPERATIONS, "## Logs"))]))

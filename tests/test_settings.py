@@ -36,6 +36,9 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_JWT_JWKS_URL": "https://issuer.example/keys",
             "HOLDFAST_JWT_ISSUER": "https://issuer.example",
             "HOLDFAST_JWT_AUDIENCE": "holdfast",
+            "HOLDFAST_STORAGE_URL": "s3://bucket/prefix",
+            "HOLDFAST_TENANT_STORAGE_BYTES": "0",
+            "HOLDFAST_CLAMD": "localhost:3310",
         }
     )
 
@@ -51,7 +54,12 @@ def test_every_variable_sets_its_field():
         jwt_jwks_url="https://issuer.example/keys",
         jwt_issuer="https://issuer.example",
         jwt_audience="holdfast",
+        storage_url="s3://bucket/prefix",
+        tenant_storage_bytes=0,
+        clamd="localhost:3310",
     )
+    assert settings.files_folder == Path("/var/lib/holdfast/files")
+    assert settings.clamd_address == ("localhost", 3310)
 
 
 def test_every_field_has_its_variable():
@@ -69,6 +77,16 @@ def test_every_usual_scheme_of_postgresql_is_taken(scheme: str):
     url = f"{scheme}user:password@host/name?sslmode=require"
 
     assert read_settings(MINIMAL | {"DATABASE_URL": url}).database_url == url
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3://bucket/some/prefix"])
+def test_a_bucket_is_named_with_or_without_a_prefix(url: str):
+    assert read_settings(MINIMAL | {"HOLDFAST_STORAGE_URL": url}).storage_url == url
+
+
+def test_without_a_scanner_there_is_no_address_of_one():
+    assert read_settings(MINIMAL).clamd_address is None
+    assert read_settings(MINIMAL | {"HOLDFAST_CLAMD": "[::1]:3310"}).clamd_address == ("::1", 3310)
 
 
 @pytest.mark.parametrize("url", ["redis://host", "rediss://:password@host:6380/1", "unix:///run/redis.sock?db=0"])
@@ -100,6 +118,18 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_JWT_SECRET", "s" * 31),
         ("HOLDFAST_JWT_JWKS_URL", "issuer.example/keys"),
         ("HOLDFAST_JWT_JWKS_URL", "file:///etc/passwd"),
+        ("HOLDFAST_STORAGE_URL", "bucket"),
+        ("HOLDFAST_STORAGE_URL", "s3://"),
+        ("HOLDFAST_STORAGE_URL", "s3:///prefix"),
+        ("HOLDFAST_STORAGE_URL", "file:///srv/files"),
+        ("HOLDFAST_STORAGE_URL", "https://bucket.s3.amazonaws.com"),
+        ("HOLDFAST_TENANT_STORAGE_BYTES", "-1"),
+        ("HOLDFAST_TENANT_STORAGE_BYTES", "1 GiB"),
+        ("HOLDFAST_CLAMD", "localhost"),
+        ("HOLDFAST_CLAMD", ":3310"),
+        ("HOLDFAST_CLAMD", "localhost:clamd"),
+        ("HOLDFAST_CLAMD", "localhost:65536"),
+        ("HOLDFAST_CLAMD", "localhost:0"),
         ("HOLDFAST_JWT_SECRE", SECRET),
         ("HOLDFAST_", "x"),
     ],

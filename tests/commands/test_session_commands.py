@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from conversations import CAUSE, asked, opened, opening, query, said, service_of, user_of
+from conversations import CAUSE, asked, filed, opened, opening, query, said, service_of, user_of
 from invariants import violations
 
 from service.commands.messages import delete_message
@@ -333,6 +333,7 @@ async def test_a_purged_session_leaves_no_row_anywhere(database: Database, calle
     for session in (erased, kept):
         (message,) = await said(database, caller, session.id, "words")
         await asked(database, caller, session.id, "tool")
+        await filed(database, caller, session.id)
         async with database.begin() as tx:
             await delete_message(tx, caller, session.id, message.id, CAUSE)
             key = session.id.bytes * 2

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.message import MessageDraft, Role, faults_of
+from service.domain.message import MessageDraft, Role, attachments_of, faults_of
 from service.ids import new_id
 
 
@@ -34,7 +34,12 @@ def test_an_assistant_may_bring_calls_without_words():
 def test_a_draft_with_everything_that_is_taken_has_no_fault():
     draft = draft_of(
         role="assistant",
-        content=[{"type": "text", "text": "hi"}, {"type": "data", "data": {"any": [None, 1.5, {}]}}],
+        content=[
+            {"type": "text", "text": "hi"},
+            {"type": "data", "data": {"any": [None, 1.5, {}]}},
+            {"type": "attachment", "attachment_id": str(new_id())},
+        ],
+        attachment_ids=[str(new_id())],
         parent_id=str(new_id()),
         metadata={"a": 1},
         tool_calls=[{"tool_name": "t", "arguments": {"a": None}, "requires_approval": True, "provider_call_id": "c"}],
@@ -47,7 +52,6 @@ def test_a_draft_with_everything_that_is_taken_has_no_fault():
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
-        ({"attachment_ids": [str(new_id())]}, "body.attachment_ids"),
         ({"tool_calls": [{"tool_name": "t"}]}, "body.tool_calls"),
         ({"role": "tool", "tool_call_id": "c", "tool_calls": [{"tool_name": "t"}]}, "body.tool_calls"),
         ({"tool_call_id": "c"}, "body.tool_call_id"),
@@ -55,28 +59,32 @@ def test_a_draft_with_everything_that_is_taken_has_no_fault():
         ({"role": "tool"}, "body.tool_call_id"),
         ({"content": ""}, "body.content"),
         ({"role": "assistant", "content": ""}, "body.content"),
-        ({"content": [{"type": "attachment", "attachment_id": str(new_id())}]}, "body.content[0].type"),
         ({"metadata": {"a": "x" * 16_384}}, "body.metadata"),
     ],
 )
-def test_each_field_that_is_reserved_oversized_or_of_another_role_is_named(fields: dict[str, Any], place: str):
+def test_each_field_that_is_oversized_or_of_another_role_is_named(fields: dict[str, Any], place: str):
     assert places_of(draft_of(**fields)) == [place]
 
 
 def test_all_faults_are_named_at_once_at_the_drafts_own_place():
-    draft = draft_of(
-        role="tool", tool_calls=[{"tool_name": "t"}], content=[{"type": "text", "text": "x"}] * 2 + [attachment_part()]
-    )
+    draft = draft_of(role="tool", tool_calls=[{"tool_name": "t"}], metadata={"a": "x" * 16_384})
 
     assert [fault.path for fault in faults_of(draft, "body.messages[7]")] == [
         "body.messages[7].tool_calls",
         "body.messages[7].tool_call_id",
-        "body.messages[7].content[2].type",
+        "body.messages[7].metadata",
     ]
 
 
-def attachment_part() -> dict[str, str]:
-    return {"type": "attachment", "attachment_id": str(new_id())}
+def test_a_draft_refers_to_each_file_once_those_of_its_parts_first():
+    first, second, third = (new_id() for _ in range(3))
+    parts = [{"type": "attachment", "attachment_id": str(id_)} for id_ in (second, first, second)]
+
+    draft = draft_of(content=[{"type": "text", "text": "x"}, *parts], attachment_ids=[str(third), str(first)])
+
+    assert attachments_of(draft) == [second, first, third]
+    assert attachments_of(draft_of(attachment_ids=[str(first), str(first)])) == [first]
+    assert attachments_of(draft_of()) == []
 
 
 def test_metadata_may_have_exactly_16_kib_of_json():
@@ -104,6 +112,13 @@ def test_metadata_may_have_exactly_16_kib_of_json():
         {"usage": {"tokens": 1}},
         {"metadata": []},
         {"parent_id": "1"},
+        {"attachment_ids": ["1"]},
+        {"attachment_ids": [None]},
+        {"attachment_ids": {}},
+        {"attachment_ids": [str(new_id())] * 101},
+        {"content": [{"type": "attachment"}]},
+        {"content": [{"type": "attachment", "attachment_id": "1"}]},
+        {"content": [{"type": "attachment", "attachment_id": str(new_id()), "filename": "x"}]},
         {"tool_call_id": ""},
         {"tool_call_id": "x" * 201},
         {"tool_calls": [{}]},

@@ -38,10 +38,10 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._url = url
         # A loop of its own, which no other test sees.
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
     def close(self) -> None:
-        self._runner.close()
+        self.runner.close()
 
     def rows(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         async def fetch() -> list[asyncpg.Record]:
@@ -51,7 +51,7 @@ class Ledger:
             finally:
                 await connection.close()
 
-        return self._runner.run(fetch())
+        return self.runner.run(fetch())
 
     def value(self, sql: str, *arguments: Any) -> Any:
         """The first column of the first row."""
@@ -68,7 +68,7 @@ class Ledger:
             finally:
                 await connection.close()
 
-        return self._runner.run(look())
+        return self.runner.run(look())
 
     def unrelayed(self) -> int:
         """How many events wait, or were not counted; zero when all is told."""
@@ -94,4 +94,4 @@ class Ledger:
             finally:
                 await database.close()
 
-        return self._runner.run(make())
+        return self.runner.run(make())

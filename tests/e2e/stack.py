@@ -22,9 +22,9 @@ from typing import Self
 import httpx2
 from ledger import Ledger
 
+from service.domain.work import Queue
 from service.embedded import launch
 from service.embedded.servers import EmbeddedServers
-from service.queue import Queue
 from service.store import migrate
 
 HOLDFAST = str(Path(sys.executable).parent / "holdfast")
@@ -77,7 +77,7 @@ def clean_environment(bytecode: Path, **settings: str) -> dict[str, str]:
 
 def processes_below(root: int) -> dict[int, str]:
     """All processes that a process started, and they in turn: by pid, with their command lines."""
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     found: dict[int, str] = {}
     parents = {root}

@@ -17,7 +17,7 @@ RING_TAKES_SECONDS = 0.005
 async def test_a_stop_that_meets_a_ring_ends(redis_url: str, dice: random.Random) -> None:
     for _ in range(STOPS):
         redis = open_queue(redis_url)
-        doorbell = Doorbell(redis, Metrics().doorbell_failures)
+        doorbell = Doorbell(redis, failures=Metrics().doorbell_failures)
         doorbell.start()
         doorbell.ring()
         await asyncio.sleep(dice.uniform(0, RING_TAKES_SECONDS))

@@ -11,7 +11,7 @@ from uuid import UUID
 from clients import Clients
 from stack import Stack, wait_until
 
-from service.queue import Queue
+from service.domain.work import Queue
 
 EXPIRY_SECONDS_MAX = 10.0
 

@@ -197,12 +197,13 @@ async def test_without_postgresql_every_route_says_503(app_with, client_of, sett
                         if "security" not in operation:
                             continue
                         address = path
-                        for name in ("session_id", "message_id", "call_id", "key_id"):
+                        for name in ("session_id", "message_id", "call_id", "attachment_id", "key_id"):
                             address = address.replace(f"{{{name}}}", "019aabcd-0000-7abc-8def-0123456789ab")
                         body = bodies.get(operation["operationId"])
                         answer = await client.request(method, address, **({"json": body} if body else {}))
 
-                        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+                        assert answer.status_code == 503
+                        assert method == "head" or answer.json()["code"] == "unavailable"
                         assert answer.headers["retry-after"] == "1"
 
 

@@ -17,7 +17,7 @@ TABLE = {
     400: {"invalid_request", "invalid_cursor"},
     401: {"unauthenticated"},
     403: {"insufficient_scope"},
-    404: {"session_not_found", "message_not_found", "tool_call_not_found", "not_found"},
+    404: {"session_not_found", "message_not_found", "tool_call_not_found", "attachment_not_found", "not_found"},
     405: {"method_not_allowed"},
     409: {
         "invalid_transition",
@@ -25,18 +25,22 @@ TABLE = {
         "session_ended",
         "already_decided",
         "message_limit_exceeded",
+        "attachment_limit_exceeded",
+        "attachment_not_ready",
         "already_exists",
         "request_in_progress",
     },
     410: {"session_expired"},
     412: {"version_mismatch"},
-    413: {"payload_too_large"},
+    413: {"payload_too_large", "attachment_too_large"},
     415: {"unsupported_media_type"},
+    416: {"range_not_satisfiable"},
     422: {"invalid_reference", "idempotency_key_reused"},
     500: {"internal_error"},
     503: {"unavailable"},
+    507: {"storage_full"},
 }
-"""The codes of API 1 that this version can answer with, and the two that every server needs (405, 500)."""
+"""The codes of API 1 that this version can answer with, and the three that every server needs (405, 416, 500)."""
 
 RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 
@@ -44,9 +48,15 @@ RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 class Provoke:
     """For each code one request that gets it."""
 
-    def __init__(self, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off):
+    def __init__(self, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space):
         self.api, self.open, self.let_expire, self.sql = api, open_session, let_expire, sql
         self.database, self.tenant, self.nobody, self.reader, self.cut_off = database, tenant, nobody, reader, cut_off
+        self.without_space = without_space
+
+    async def upload(self, content=b"x", client=None, **config):
+        """A new session's answer to a file."""
+        self.files = f"/sessions/{(await self.open(config=config))['id']}/attachments"
+        return await (client or self.api).post(self.files, content=content)
 
     async def invalid_request(self):
         return await self.api.post("/sessions", json={})
@@ -68,6 +78,26 @@ class Provoke:
 
     async def tool_call_not_found(self):
         return await self.api.get(f"/sessions/{(await self.open())['id']}/tool-calls/{RANDOM_ID}")
+
+    async def attachment_not_found(self):
+        return await self.api.get(f"/sessions/{(await self.open())['id']}/attachments/{RANDOM_ID}")
+
+    async def attachment_limit_exceeded(self):
+        return await self.upload(max_attachments=0)
+
+    async def attachment_too_large(self):
+        return await self.upload(b"x" * 1025, max_attachment_size=1024)
+
+    async def attachment_not_ready(self):
+        id_ = (await self.upload()).json()["id"]
+        return await self.api.get(f"{self.files}/{id_}/text")
+
+    async def range_not_satisfiable(self):
+        id_ = (await self.upload()).json()["id"]
+        return await self.api.get(f"{self.files}/{id_}", headers={"Range": "bytes=1-"})
+
+    async def storage_full(self):
+        return await self.upload(client=self.without_space)
 
     async def already_decided(self):
         path = f"/sessions/{(await self.open())['id']}"
@@ -159,13 +189,16 @@ async def provoke(
         return client
 
     dead = msgspec.structs.replace(settings, database_url="postgresql://postgres@/none?host=/nonexistent")
+    no_quota = msgspec.structs.replace(settings, tenant_storage_bytes=0)
     async with (
         running_app(dead) as without_database,
+        running_app(no_quota) as without_quota,
         at_api(client_of(app)) as nobody,
         at_api(client_of(app, await make_key(tenant, "sessions:read"))) as reader,
         at_api(client_of(without_database, "hf_any")) as cut_off,
+        at_api(client_of(without_quota, await make_key(tenant))) as without_space,
     ):
-        yield Provoke(api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off)
+        yield Provoke(api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space)
 
 
 def test_the_table_is_the_contracts():
@@ -192,7 +225,7 @@ async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provo
     for leak in ("Traceback", "asyncpg", "SELECT", "msgspec", "service.", "/work", "canary"):
         assert leak not in answer.text
     if answer.status_code == 409 and code not in {"already_exists", "request_in_progress"}:
-        assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved"}
+        assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved", "uploaded"}
         assert isinstance(problem.get("allowed", []), list)
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
     assert ("retry-after" in answer.headers) is (code in {"request_in_progress", "unavailable"})
@@ -221,6 +254,12 @@ ALLOWED = {
     "/api/v1/sessions/x/messages/batch": {"POST"},
     "/api/v1/sessions/x/messages/y": {"GET", "DELETE"},
     "/api/v1/sessions/x/events": {"GET"},
+    "/api/v1/sessions/x/attachments": {"GET", "POST"},
+    "/api/v1/sessions/x/attachments/y": {"GET", "DELETE", "HEAD"},
+    "/api/v1/sessions/x/attachments/y/metadata": {"GET"},
+    "/api/v1/sessions/x/attachments/y/text": {"GET"},
+    "/api/v1/sessions/x/attachments/y/thumbnail": {"GET"},
+    "/api/v1/sessions/x/attachments/y/retry": {"POST"},
     "/api/v1/api-keys": {"GET", "POST"},
     "/api/v1/api-keys/x": {"DELETE"},
     "/health/live": {"GET"},

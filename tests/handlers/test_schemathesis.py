@@ -21,8 +21,14 @@ EXAMPLES_MAX = 4
 SESSION_ID = "01a00000-0000-7000-8000-000000000001"
 MESSAGE_ID = "01a00000-0000-7000-8000-000000000002"
 CALL_ID = "01a00000-0000-7000-8000-000000000003"
-STANDING = {"session_id": SESSION_ID, "message_id": MESSAGE_ID, "call_id": CALL_ID}
-"""What the ids in paths are: a session, a message and a tool call that exist, or most requests would end at 404."""
+ATTACHMENT_ID = "01a00000-0000-7000-8000-000000000004"
+STANDING = {
+    "session_id": SESSION_ID,
+    "message_id": MESSAGE_ID,
+    "call_id": CALL_ID,
+    "attachment_id": ATTACHMENT_ID,
+}
+"""What the ids in paths are: things that exist, or most requests would end at 404."""
 
 LEFT_OUT = [
     # A made-up cursor, a float that counts as an integer in JSON Schema (2.0), NUL inside of metadata: valid by the
@@ -75,18 +81,18 @@ async def authorization(settings, make_key):
 
 @pytest.fixture
 async def _standing_session(authorization, sql, app, client_of):
-    """An active session with a message and a tool call, under the ids of the document; what was done is undone."""
-    for table in ("messages", "tool_calls", "events", "outbox"):
-        await sql(f"DELETE FROM {table} WHERE session_id = CAST(:id AS uuid)", id=SESSION_ID)
-    await sql("DELETE FROM sessions WHERE id = CAST(:id AS uuid)", id=SESSION_ID)
+    """An active session with one of everything, under the ids of the document; what was done is undone."""
     async with client_of(app) as client:
+        await client.delete(f"/api/v1/sessions/{SESSION_ID}", params={"mode": "purge"}, headers=authorization)
         opening = {"agent_id": "agent", "activate": True, "system_prompt": "Stand still."}
         opened = await client.post("/api/v1/sessions", json=opening, headers=authorization)
         # Approved by the policy, so that a wait ends at once.
         asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t"}]}
         messages = f"/api/v1/sessions/{opened.json()['id']}/messages"
         assert (await client.post(messages, json=asking, headers=authorization)).status_code == 201
-    for table in ("messages", "tool_calls", "events", "outbox"):
+        files = f"/api/v1/sessions/{opened.json()['id']}/attachments"
+        assert (await client.post(files, content=b"words", headers=authorization)).status_code == 201
+    for table in ("messages", "tool_calls", "attachments", "events", "outbox"):
         await sql(
             f"UPDATE {table} SET session_id = CAST(:id AS uuid) WHERE session_id = CAST(:opened AS uuid)",
             id=SESSION_ID,
@@ -105,6 +111,11 @@ async def _standing_session(authorization, sql, app, client_of):
     await sql(
         "UPDATE tool_calls SET id = CAST(:id AS uuid) WHERE session_id = CAST(:session_id AS uuid)",
         id=CALL_ID,
+        session_id=SESSION_ID,
+    )
+    await sql(
+        "UPDATE attachments SET id = CAST(:id AS uuid) WHERE session_id = CAST(:session_id AS uuid)",
+        id=ATTACHMENT_ID,
         session_id=SESSION_ID,
     )
 

@@ -90,11 +90,9 @@ async def test_a_kept_answer_is_given_for_24_hours_and_then_the_key_is_new(datab
     renewed = await answered_once(database, caller, key, b"third")
     again = await answered_once(database, caller, key, b"fourth")
 
-    assert kept == Kept(fingerprint=FINGERPRINT, status=201, headers={"A": "b"}, body=b"first", is_about_messages=False)
+    assert kept == Kept(fingerprint=FINGERPRINT, status=201, headers={"A": "b"}, body=b"first", is_about_items=False)
     assert renewed is None
-    assert again == Kept(
-        fingerprint=FINGERPRINT, status=201, headers={"A": "b"}, body=b"third", is_about_messages=False
-    )
+    assert again == Kept(fingerprint=FINGERPRINT, status=201, headers={"A": "b"}, body=b"third", is_about_items=False)
     assert await sessions_of(database, caller) == 2
 
 
@@ -151,21 +149,21 @@ async def test_a_key_that_is_claimed_right_now_is_not_forgotten(own_database: Da
     assert kept.body == b"renewed"
 
 
-async def test_erasing_a_message_takes_only_the_answers_that_showed_it(database: Database, caller: Caller):
+async def test_erasing_a_message_or_file_takes_only_the_answers_that_showed_it(database: Database, caller: Caller):
     session = await opened(database, caller)
     other = await opened(database, caller)
     shown, hidden = session.id, other.id
     keys = {name: new_key() for name in ("shows it", "shows another", "other session")}
     abouts = {
-        "shows it": About(session_id=session.id, message_ids=[hidden, shown]),
-        "shows another": About(session_id=session.id, message_ids=[hidden]),
-        "other session": About(session_id=other.id, message_ids=[shown]),
+        "shows it": About(session_id=session.id, item_ids=[hidden, shown]),
+        "shows another": About(session_id=session.id, item_ids=[hidden]),
+        "other session": About(session_id=other.id, item_ids=[shown]),
     }
     async with database.begin() as tx:
         for name, key in keys.items():
             await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
             await idempotency.keep(tx, key, status=201, headers={}, body=b"words", about=abouts[name])
-        await idempotency.erase_message(tx, session.id, shown)
+        await idempotency.erase_item(tx, session.id, shown)
         bodies = {}
         for name, key in keys.items():
             kept = await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)

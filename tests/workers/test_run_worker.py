@@ -13,9 +13,10 @@ from conversations import let_its_time_pass, opened, query, said, service_of
 from workshop import DEADLINE_SECONDS, POLL_SECONDS, until, url_of
 
 from service.domain.caller import Caller
+from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
 from service.metrics import Metrics
-from service.queue import RELAY_EVENTS, Doorbell, Queue, open_queue
+from service.queue import RELAY_EVENTS, Doorbell, open_queue
 from service.settings import Settings
 from service.store import outbox
 from service.store.engine import Database
@@ -146,7 +147,7 @@ async def test_the_services_doorbell_reaches_the_worker(
 ):
     monkeypatch.setattr(main, "SWEEP_SECONDS", NEVER_SECONDS)
     redis = open_queue(url_of(valkey), timeout_seconds=DEADLINE_SECONDS)
-    doorbell = Doorbell(redis, Metrics().doorbell_failures)
+    doorbell = Doorbell(redis, failures=Metrics().doorbell_failures)
     doorbell.start()
     async with running(own_database_url, url_of(valkey)):
         await until(heard(own_database, Queue.EVENTS))
