@@ -37,6 +37,7 @@ README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 STATES = (ROOT / "docs" / "states.md").read_text()
 TOOL_CALLS = (ROOT / "docs" / "tool-calls.md").read_text()
+ATTACHMENTS = (ROOT / "docs" / "attachments.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 SOURCES = sorted([*ROOT.glob("service/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "run.py"])
 
@@ -166,15 +167,18 @@ def test_the_conversation_of_the_readme_answers_as_it_says(running: Running) -> 
     assert LEFT_OUT not in "".join(answers)
 
 
-def test_the_walk_of_a_tool_call_answers_as_its_page_says(running: Running) -> None:
-    lines = "".join(block(TOOL_CALLS, "bash"))
-    shown = "".join(block(TOOL_CALLS, "text")).splitlines()
+@pytest.mark.parametrize(
+    ("page", "calls", "answered"), [(TOOL_CALLS, 13, 15), (ATTACHMENTS, 11, 10)], ids=["tool calls", "attachments"]
+)
+def test_a_walk_answers_as_its_page_says(running: Running, page: str, calls: int, answered: int) -> None:
+    lines = "".join(block(page, "bash"))
+    shown = "".join(block(page, "text")).splitlines()
 
     # What a terminal shows is both outputs.
     answers = running.run(f"exec 2>&1\n{lines}", HOLDFAST_DATA_DIR=str(running.folder))
 
-    assert lines.count("curl ") == 13
-    assert len(answers) == len(shown) == 15
+    assert lines.count("curl ") == calls
+    assert len(answers) == len(shown) == answered
     subjects: dict[str, str] = {}
     for answer, expected in zip(answers, shown, strict=True):
         assert shape(expected).fullmatch(answer), f"{answer}\nis not\n{expected}"
