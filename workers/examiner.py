@@ -48,11 +48,15 @@ class Product(msgspec.Struct, frozen=True):
 
 
 class Postponed(Exception):
-    """What the file needs is away: not its fault, so another time. `reason`: what it fails with when patience ends."""
+    """The file has to be looked at another time. `reason`: what it fails with when patience ends.
 
-    def __init__(self, reason: str) -> None:
+    `is_attempt`: whether this time counts as one of its attempts; not where something that it needs is away.
+    """
+
+    def __init__(self, reason: str, *, is_attempt: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.is_attempt = is_attempt
 
 
 class Progress:
@@ -86,7 +90,7 @@ class Examiner:
         """Look at the file until there is an end to record.
 
         Raises:
-            Postponed: the storage or the scanner is away.
+            Postponed: the storage or the scanner is away, or the inspection was stopped from outside.
             Unavailable: PostgreSQL is away.
         """
         folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=SCRATCH_PREFIX))
@@ -121,9 +125,18 @@ class Examiner:
                 report_progress=progress.report,
             )
         except InspectionFailed as failed:
-            LOG.info("inspection.failed", code=failed.code, attachment_id=claim.attachment_id)
-            outcome = Outcome(status=AttachmentStatus.FAILED, error=str(failed), is_scanned=is_scanned)
-            return Product(outcome)
+            LOG.info("inspection.failed", code=failed.code, cause=failed.cause, attachment_id=claim.attachment_id)
+            if failed.is_transient:
+                raise Postponed(failed.sentence, is_attempt=True) from failed
+            return Product(
+                Outcome(
+                    status=AttachmentStatus.FAILED,
+                    error=failed.sentence,
+                    content_type=failed.content_type,
+                    attachment_type=failed.attachment_type,
+                    is_scanned=is_scanned,
+                )
+            )
         return await self._keep_products(report, is_scanned)
 
     async def _fetch(self, claim: Claim, target: Path) -> None:

@@ -49,7 +49,7 @@ RENEW = Statement(
 
 POSTPONE = Statement(
     sa.text(f"""
-    UPDATE attachments SET status = 'uploaded', attempt_count = attempt_count - 1,
+    UPDATE attachments SET status = 'uploaded', attempt_count = attempt_count - CAST(:uncounted AS smallint),
            due_at = statement_timestamp() + make_interval(secs => CAST(:seconds AS double precision))
     WHERE {HOLDS} RETURNING true
     """)  # noqa: S608 - as above
@@ -119,9 +119,9 @@ async def renew(tx: Tx, held: Claim, properties: dict[str, float] | None) -> boo
     return bool(await tx.value(RENEW, **_fence(held), properties=written))
 
 
-async def postpone(tx: Tx, held: Claim, seconds: float) -> bool:
-    """Give a claim back, to be taken again later: it was not the file's fault, so it does not count as an attempt."""
-    return bool(await tx.value(POSTPONE, **_fence(held), seconds=seconds))
+async def postpone(tx: Tx, held: Claim, seconds: float, *, is_attempt: bool) -> bool:
+    """Give a claim back, to be taken again later; it counts as an attempt, or, where the file had no part in it, not."""
+    return bool(await tx.value(POSTPONE, **_fence(held), seconds=seconds, uncounted=0 if is_attempt else 1))
 
 
 async def record(

@@ -281,7 +281,7 @@ async def test_only_the_holder_of_the_token_renews_postpones_or_records(
 
     async with own_database.connect() as tx:
         assert not await inspections.renew(tx, stale, {"progress": 0.5})
-        assert not await inspections.postpone(tx, stale, 0)
+        assert not await inspections.postpone(tx, stale, 0, is_attempt=False)
     assert await recorded(own_database, stale, error="stale") is None
     assert await query(own_database, "SELECT * FROM attachments") == before
 
@@ -292,7 +292,7 @@ async def test_only_the_holder_of_the_token_renews_postpones_or_records(
     assert await recorded(own_database, holder) is None
     async with own_database.connect() as tx:
         assert not await inspections.renew(tx, holder, None)
-        assert not await inspections.postpone(tx, holder, 0)
+        assert not await inspections.postpone(tx, holder, 0, is_attempt=False)
 
 
 async def test_a_renewal_keeps_the_file_for_another_lease_and_says_how_far_the_work_is(
@@ -317,7 +317,7 @@ async def test_a_file_that_is_postponed_waits_and_has_lost_no_attempt(
     claim = await taken(own_database)
 
     async with own_database.connect() as tx:
-        assert await inspections.postpone(tx, claim, 30)
+        assert await inspections.postpone(tx, claim, 30, is_attempt=False)
 
     assert (await look(own_database, caller, file)).status is AttachmentStatus.UPLOADED
     assert await claimed(own_database) is None

@@ -23,6 +23,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from workers.inspection import landlock, seccomp
@@ -33,6 +34,7 @@ PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 PR_SET_NO_NEW_PRIVS = 38
 CAPABILITY_VERSION_3 = 0x20080522  # from linux/capability.h
 
+PARSERS = ("PIL", "charset_normalizer", "puremagic", "pypdfium2", "pypdfium2_raw", "python_calamine")
 SYSTEM_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/nix/store")
 
 
@@ -100,4 +102,8 @@ def _where_code_is() -> Iterable[Path]:
     yield Path(__file__).parent
     yield from {Path(prefix) for prefix in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)}
     yield from (Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages")))
+    for package in PARSERS:  # some installers fill site-packages with links to their store
+        found = find_spec(package)
+        if found and found.origin:
+            yield Path(found.origin).resolve().parents[1]
     yield from map(Path, SYSTEM_LIBRARIES)

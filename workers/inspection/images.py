@@ -56,12 +56,22 @@ def parse(reading: Reading) -> None:
         picture.draft(None, (THUMBNAIL_SIDE_MAX * 2, THUMBNAIL_SIDE_MAX * 2))  # a JPEG is decoded at a fraction
         if picture.width * picture.height > PIXELS_MAX:
             raise Unreadable(Refusal.DECOMPRESSION_LIMIT, TOO_MANY_PIXELS)
-        picture.load()
+        is_loaded = _load(picture)
         orientation = _orientation(picture)
         if orientation in LYING_ON_ITS_SIDE:
             width, height = height, width
         reading.properties["width"], reading.properties["height"] = width, height
-        write_thumbnail(picture, orientation, reading.thumbnail)
+        if is_loaded:
+            write_thumbnail(picture, orientation, reading.thumbnail)
+
+
+def _load(picture: Image.Image) -> bool:
+    """Decode the picture; false where memory does not suffice, as for WebP, which takes 16 bytes a pixel."""
+    try:
+        picture.load()
+    except MemoryError:
+        return False
+    return True
 
 
 def write_thumbnail(picture: Image.Image, orientation: int, file: BinaryIO) -> None:

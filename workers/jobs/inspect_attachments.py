@@ -172,14 +172,14 @@ class Inspections:
             await self._record(claim, Product(outcome), began)
             return
         async with self._database.connect() as tx:
-            await inspections.postpone(tx, claim, POSTPONED_SECONDS)
+            await inspections.postpone(tx, claim, POSTPONED_SECONDS, is_attempt=postponed.is_attempt)
         LOG.info("inspection.waits", reason=postponed.reason, **_named(claim))
 
     async def _give_back(self, claim: Claim) -> None:
         """At a stop: let another worker begin at once instead of waiting for the lease to run out."""
         with suppress(DomainError):
             async with self._database.connect() as tx:
-                await inspections.postpone(tx, claim, 0)
+                await inspections.postpone(tx, claim, 0, is_attempt=False)
 
 
 def _named(claim: Claim) -> dict[str, Any]:
