@@ -21,8 +21,10 @@ import asyncpg
 import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
+from places import Place
 
 from service.app import create_app
+from service.blobs import BlobStore
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.caller import Caller, CallerKind, Scope
 from service.embedded.servers import EmbeddedServers
@@ -127,6 +129,19 @@ def bucket_url() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty store for objects, of each kind."""
+    if request.param == "folder":
+        folder = tmp_path / "files"
+        store = BlobStore(None, folder)
+    else:
+        folder = None
+        store = BlobStore(f"{request.getfixturevalue('bucket_url')}-{uuid4().hex}", tmp_path / "unused")
+    store.open()
+    return Place(store, folder)
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of its own with room for 2 MiB; for those who may mount one."""
@@ -189,9 +204,11 @@ async def running_app(settings: Settings) -> AsyncIterator[Edge]:
     await asyncio.wait([living, starting], return_when=asyncio.FIRST_COMPLETED)
     if living.done():
         await living
-    yield edge
-    stop.set()
-    await living
+    try:
+        yield edge
+    finally:
+        stop.set()
+        await living
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ async def append_tool_messages(
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
-        InvalidReference: a `parent_id`, `tool_call_id` or attachment names nothing of this session.
+        InvalidReference: a `parent_id`, `tool_call_id` or attachment names nothing of this session; `index` says whose.
         AlreadyDecided, InvalidTransition: a result for a call that cannot take one now.
         PayloadTooLarge: a call's arguments are a file.
     """
@@ -42,7 +42,14 @@ async def append_tool_messages(
     refusal = refusal_of_append(locked.session, len(drafts))
     if refusal is not None:
         raise refusal
-    return [await _append_one(tx, caller, locked, draft, cause) for draft in drafts]
+    appended = []
+    for place, draft in enumerate(drafts):
+        try:
+            appended.append(await _append_one(tx, caller, locked, draft, cause))
+        except InvalidReference as unusable:
+            unusable.extras["index"] = place
+            raise
+    return appended
 
 
 async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft, cause: Cause) -> Message:

@@ -156,13 +156,15 @@ async def head_attachment(
 
 async def _download_file(request: HoldfastRequest, session_id: str, attachment_id: str) -> Response[Any]:
     file = await _file(request, session_id, attachment_id)
-    attachment = file.attachment
+    return await _hand_out(request, file, file.sha256, file.attachment.content_type, file.attachment.filename)
+
+
+async def _hand_out(
+    request: HoldfastRequest, file: File, sha256: bytes, media_type: str, filename: str
+) -> Response[Any]:
+    """The file itself, or what came out of it: neither where the scanner stands in the way."""
     must_be_scanned = parts_of(request).settings.clamd is not None
-    refuse_download(attachment, must_be_scanned=must_be_scanned, is_scanned=file.is_scanned)
-    return await _hand_out(request, file.sha256, attachment.content_type, attachment.filename)
-
-
-async def _hand_out(request: HoldfastRequest, sha256: bytes, media_type: str, filename: str) -> Response[Any]:
+    refuse_download(file.attachment, must_be_scanned=must_be_scanned, is_scanned=file.is_scanned)
     async with parts_of(request).database.connect() as tx:
         stored = await blob_rows.find(tx, caller_of(request).tenant_id, sha256)
     if stored is None:  # deleted since its row was read
@@ -209,7 +211,7 @@ async def get_text(
     file = await _file(request, session_id, attachment_id)
     if file.text_sha256 is None:
         raise _missing(file.attachment, "text")
-    return await _hand_out(request, file.text_sha256, TEXT_MEDIA_TYPE, f"{file.attachment.filename}.txt")
+    return await _hand_out(request, file, file.text_sha256, TEXT_MEDIA_TYPE, f"{file.attachment.filename}.txt")
 
 
 @get(
@@ -225,7 +227,8 @@ async def get_thumbnail(
     file = await _file(request, session_id, attachment_id)
     if file.thumbnail_sha256 is None:
         raise _missing(file.attachment, "thumbnail")
-    return await _hand_out(request, file.thumbnail_sha256, THUMBNAIL_MEDIA_TYPE, f"{file.attachment.filename}.webp")
+    filename = f"{file.attachment.filename}.webp"
+    return await _hand_out(request, file, file.thumbnail_sha256, THUMBNAIL_MEDIA_TYPE, filename)
 
 
 def _missing(attachment: Attachment, what: str) -> AttachmentNotReady | AttachmentNotFound:

@@ -195,8 +195,8 @@ async def _form_events(request: Request[Any, Any, Any], boundary: str, size_max:
             for event in parser.parse(chunk):
                 yield event
         parser.close()
-    except (MultipartError, UnicodeError) as error:
-        raise InvalidRequest([Fault("body", f"Not a whole form: {error}")]) from None
+    except MultipartError as error:
+        raise InvalidRequest([Fault("body", f"Not a whole form: {error.args[0]}")]) from None
 
 
 async def _bytes_of(events: AsyncGenerator[Any, None]) -> AsyncIterator[bytes]:

@@ -47,22 +47,24 @@ ADOPT = Statement(sa.text("DELETE FROM loose_blobs WHERE key = :key AND NOT is_d
 
 HOLD = Statement(
     sa.text("""
-    SELECT key, size, reference_count FROM blobs WHERE tenant_id = :tenant_id AND sha256 = :sha256 FOR UPDATE
-    """).bindparams(sa.bindparam("sha256", type_=sa.LargeBinary))
+    SELECT sha256, size, reference_count FROM blobs WHERE tenant_id = :tenant_id AND sha256 = ANY (:digests)
+    ORDER BY sha256 FOR UPDATE
+    """).bindparams(sa.bindparam("digests", type_=pg.ARRAY(sa.LargeBinary)))
 )
 
 LOWER = Statement(
     sa.text("""
-    UPDATE blobs SET reference_count = reference_count - CAST(:count AS integer)
-    WHERE tenant_id = :tenant_id AND sha256 = :sha256
-    """).bindparams(sa.bindparam("sha256", type_=sa.LargeBinary))
+    UPDATE blobs SET reference_count = reference_count - lost.count
+    FROM unnest(CAST(:digests AS bytea[]), CAST(:counts AS integer[])) AS lost (sha256, count)
+    WHERE tenant_id = :tenant_id AND blobs.sha256 = lost.sha256
+    """)
 )
 
 DROP = Statement(
     sa.text("""
-    WITH gone AS (DELETE FROM blobs WHERE tenant_id = :tenant_id AND sha256 = :sha256 RETURNING key)
+    WITH gone AS (DELETE FROM blobs WHERE tenant_id = :tenant_id AND sha256 = ANY (:digests) RETURNING key)
     INSERT INTO loose_blobs (key, due_at, is_doomed) SELECT key, statement_timestamp(), false FROM gone
-    """).bindparams(sa.bindparam("sha256", type_=sa.LargeBinary))
+    """).bindparams(sa.bindparam("digests", type_=pg.ARRAY(sa.LargeBinary)))
 )
 
 GROW = Statement(
@@ -132,12 +134,11 @@ async def exchange(tx: Tx, tenant_id: str, *, gained: list[Stored], lost: list[b
     """
     growth = 0
     gone = Counter(lost)
-    for sha256 in sorted({*gone, *(stored.sha256 for stored in gained)}):
-        for stored in gained:
-            if stored.sha256 == sha256:
-                growth += await _gain(tx, tenant_id, stored)
-        if sha256 in gone:
-            growth -= await _lose(tx, tenant_id, sha256, gone[sha256])
+    for stored in sorted(gained, key=lambda stored: stored.sha256):
+        earlier = {sha256: gone.pop(sha256) for sha256 in list(gone) if sha256 < stored.sha256}
+        growth -= await _lose(tx, tenant_id, earlier)
+        growth += await _gain(tx, tenant_id, stored)
+    growth -= await _lose(tx, tenant_id, gone)
     if growth and await tx.value(GROW, tenant_id=tenant_id, bytes=growth, quota=quota) is None:
         raise StorageFull("Your files have reached the storage that this tenant is allowed; delete some first.")
 
@@ -153,17 +154,20 @@ async def _gain(tx: Tx, tenant_id: str, stored: Stored) -> int:
     return stored.size
 
 
-async def _lose(tx: Tx, tenant_id: str, sha256: bytes, count: int) -> int:
-    """How many bytes the tenant holds fewer: none where something else has the same content."""
-    held = await tx.row(HOLD, tenant_id=tenant_id, sha256=sha256)
-    if held is None:
-        raise LookupError("a blob that something refers to is gone")
-    if held["reference_count"] > count:
-        await tx.rows(LOWER, tenant_id=tenant_id, sha256=sha256, count=count)
+async def _lose(tx: Tx, tenant_id: str, counts: dict[bytes, int]) -> int:
+    """How many bytes the tenant holds fewer: none of those that something else refers to."""
+    if not counts:
         return 0
-    await tx.rows(DROP, tenant_id=tenant_id, sha256=sha256)
-    size: int = held["size"]
-    return size
+    held = await tx.rows(HOLD, tenant_id=tenant_id, digests=list(counts))
+    if len(held) < len(counts):
+        raise LookupError("a blob that something refers to is gone")
+    kept = [row["sha256"] for row in held if row["reference_count"] > counts[row["sha256"]]]
+    if kept:
+        await tx.rows(LOWER, tenant_id=tenant_id, digests=kept, counts=[counts[sha256] for sha256 in kept])
+    gone = {row["sha256"]: row["size"] for row in held if row["reference_count"] <= counts[row["sha256"]]}
+    if gone:
+        await tx.rows(DROP, tenant_id=tenant_id, digests=list(gone))
+    return sum(gone.values())
 
 
 async def find(tx: Tx, tenant_id: str, sha256: bytes) -> Stored | None:

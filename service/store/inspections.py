@@ -120,7 +120,7 @@ async def renew(tx: Tx, held: Claim, properties: dict[str, float] | None) -> boo
 
 
 async def postpone(tx: Tx, held: Claim, seconds: float, *, is_attempt: bool) -> bool:
-    """Give a claim back, to be taken again later; it counts as an attempt, or, where the file had no part in it, not."""
+    """Give a claim back, to be taken again later; it counts as an attempt only where the file had a part in it."""
     return bool(await tx.value(POSTPONE, **_fence(held), seconds=seconds, uncounted=0 if is_attempt else 1))
 
 

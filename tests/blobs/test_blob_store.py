@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import stat
 import time
@@ -11,8 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
+from places import Place, pieces, read
 
 from service import blobs
 from service.blobs import PUT_CHUNK_BYTES, BlobMissing, BlobStore, new_key
@@ -24,35 +23,6 @@ DEADLINE_SECONDS = 30.0
 POLL_SECONDS = 0.01
 
 
-class Place:
-    """A store, and a look behind it."""
-
-    def __init__(self, store: BlobStore, folder: Path | None) -> None:
-        self.store = store
-        self._folder = folder
-
-    def names(self) -> set[str]:
-        """Whatever is kept there: objects, and parts of objects that were not finished."""
-        if self._folder is not None:
-            return {str(path.relative_to(self._folder)) for path in self._folder.rglob("*") if path.is_file()}
-        endpoint = os.environ["AWS_ENDPOINT_URL"]
-        listed = [httpx2.get(f"{endpoint}/bucket?{kind}", trust_env=False).text for kind in ("list-type=2", "uploads")]
-        return set(re.findall("<Key>prefix/([^<]*)</Key>", "".join(listed)))
-
-    def named(self, key: str) -> set[str]:
-        return {name for name in self.names() if name.startswith(key)}
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "folder":
-        store, folder = BlobStore(None, tmp_path / "files"), tmp_path / "files"
-    else:
-        store, folder = BlobStore(request.getfixturevalue("bucket_url"), tmp_path / "unused"), None
-    store.open()
-    return Place(store, folder)
-
-
 @pytest.fixture
 def key() -> str:
     return new_key(new_id())
@@ -61,15 +31,6 @@ def key() -> str:
 def bytes_of(size: int) -> bytes:
     """Bytes that differ from place to place, so that a wrong range shows."""
     return b"".join(number.to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
-
-
-async def pieces(content: bytes, size: int = MEBIBYTE // 2) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
-async def read(store: BlobStore, key: str, start: int, end: int) -> bytes:
-    return b"".join([bytes(chunk) async for chunk in await store.get(key, start, end)])
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
@@ -150,7 +111,7 @@ async def test_an_upload_that_is_cut_off_is_no_object(place: Place, key: str, se
 
     with pytest.raises(BlobMissing):
         await place.store.get(key, 0, 1)
-    if place._folder is not None:  # a bucket forgets the parts of an upload that was cut off by a rule of its own
+    if place.folder is not None:  # a bucket forgets the parts of an upload that was cut off by a rule of its own
         await until(lambda: not place.named(key), f"nothing is left of {key}")
 
 
@@ -259,9 +220,9 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path):
 @pytest.fixture
 def cut_off(place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[BlobStore]:
     """A store that was there and is away now: its folder is not a folder, its bucket's server does not listen."""
-    if place._folder is not None:
-        place._folder.rename(tmp_path / "elsewhere")
-        place._folder.write_bytes(b"")
+    if place.folder is not None:
+        place.folder.rename(tmp_path / "elsewhere")
+        place.folder.write_bytes(b"")
         yield place.store
         return
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")

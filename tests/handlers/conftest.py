@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx2
+import msgspec
 import pytest
 import sqlalchemy as sa
+from conversations import inspected
+from invariants import violations
+from places import Place, pieces
 
-from service.store.engine import Statement
+from service.blobs import BlobStore, new_key
+from service.commands.api_keys import KeyWish, create_api_key
+from service.domain.attachment import Attachment, AttachmentStatus
+from service.domain.caller import Scope
+from service.ids import new_id
+from service.store import blobs
+from service.store.blobs import Stored
+from service.store.engine import Database, Statement
+from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +48,89 @@ def open_session(api):
         return answer.json()
 
     return open_
+
+
+class Own:
+    """An app with a database and a store of its own, in which nothing stands that a test has not put there."""
+
+    def __init__(self, edge: Any, api: Any, key: str, database: Database, place: Place) -> None:
+        self.edge = edge
+        self.api = api
+        self.key = key
+        self.database = database
+        self.place = place
+
+    async def open_session(self, **config: Any) -> str:
+        """A new active session's path to its files."""
+        answer = await self.api.post("/sessions", json={"agent_id": "a", "activate": True, "config": config})
+        assert answer.status_code == 201, answer.text
+        return f"/sessions/{answer.json()['id']}/attachments"
+
+    async def inspected(
+        self,
+        path: str,
+        *,
+        text: bytes | None = None,
+        thumbnail: bytes | None = None,
+        status: str = "ready",
+        **found: Any,
+    ) -> None:
+        """Let the file at `path` reach its end, with these objects as what came out of it."""
+        answer = await self.api.get(f"{path}/metadata")
+        file = msgspec.json.decode(answer.content, type=Attachment)
+        products = {"text": text, "thumbnail": thumbnail}
+        kept = {name: await self._kept(content) for name, content in products.items() if content is not None}
+        await inspected(self.database, "t", file, status=AttachmentStatus(status), **kept, **found)
+
+    async def _kept(self, content: bytes) -> Stored:
+        stored = Stored(hashlib.sha256(content).digest(), new_key(new_id()), len(content))
+        async with self.database.connect() as tx:
+            await blobs.announce(tx, [stored.key])
+        await self.place.store.put(stored.key, pieces(content))
+        return stored
+
+    async def sql(self, text: str, **parameters: Any) -> list[Any]:
+        async with self.database.begin() as tx:
+            return await tx.rows(Statement(sa.text(text)), **parameters)
+
+    async def left(self) -> dict[str, Any]:
+        """Whatever there is of files, after the sweep of what is due now: rows, and objects in the store."""
+        await sweep_loose_blobs(self.database, self.place.store)
+        tables = ("attachments", "blobs", "loose_blobs", "tenant_storage")
+        rows = {table: (await self.sql(f"SELECT count(*) FROM {table}"))[0][0] for table in tables}
+        names = await asyncio.to_thread(self.place.names)
+        return {name: count for name, count in {**rows, "objects": len(names)}.items() if count}
+
+    async def violations(self) -> list[str]:
+        async with self.database.connect() as tx:
+            return await violations(tx._connection)
+
+
+@pytest.fixture(scope="session")
+def own_app(new_database_url, settings, running_app, client_of, tmp_path_factory):
+    """`async with own_app() as own`; with settings where a test needs some."""
+
+    @asynccontextmanager
+    async def run(**changes: Any) -> AsyncIterator[Own]:
+        url = await new_database_url()
+        places = {"database_url": url, "data_dir": tmp_path_factory.mktemp("own")}
+        ours = msgspec.structs.replace(settings, **places | changes)
+        database = Database(url, connections_max=5)
+        await database.open()
+        try:
+            wish = KeyWish(tenant_id="t", name="n", user_id=None, scopes=[Scope.ADMIN], lifetime=None)
+            async with database.begin() as tx:
+                _, key = await create_api_key(tx, wish)
+            store = BlobStore(ours.storage_url, ours.files_folder)
+            store.open()
+            place = Place(store, None if ours.storage_url else ours.files_folder)
+            async with running_app(ours) as edge, client_of(edge, key) as client:
+                client.base_url = httpx2.URL("http://holdfast.test/api/v1")
+                yield Own(edge, client, key, database, place)
+        finally:
+            await database.close()
+
+    return run
 
 
 @pytest.fixture(scope="session")
