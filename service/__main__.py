@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from types import FrameType
 
 import uvicorn
 
 from service.app import create_app
+from service.handlers.edge import Edge
 from service.log import configure_logging
 from service.settings import SettingsError, read_settings
 
@@ -19,6 +22,22 @@ KEEP_ALIVE_SECONDS = 75
 
 BACKLOG_CONNECTIONS = 2048
 
+STARTUP_FAILED = 3
+"""As `uvicorn.run` says it."""
+
+
+class DrainingServer(uvicorn.Server):
+    """Ends the streams as soon as it is asked to stop: uvicorn itself would wait for them, and they for ever."""
+
+    def __init__(self, config: uvicorn.Config, app: Edge) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take the signal, and tell the app of it."""
+        self._app.on_stop()
+        super().handle_exit(sig, frame)
+
 
 def main() -> int:
     """Serve HTTP until SIGTERM or SIGINT; 2 when the configuration cannot be used."""
@@ -28,8 +47,9 @@ def main() -> int:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2
     configure_logging(settings.log_level)
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         # asyncio's own loop and parser would cost twice the CPU per request (measured), so they are no fallback.
@@ -46,7 +66,10 @@ def main() -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    return 0
+    server = DrainingServer(config, app)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
+        server.run()
+    return 0 if server.started else STARTUP_FAILED
 
 
 if __name__ == "__main__":
