@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import sys
 from types import FrameType
 
@@ -20,6 +21,9 @@ GRACE_SECONDS = 15
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s after which common proxies drop an idle connection: they close, not we, so no request is cut."""
 
+UNREAD_SECONDS_MAX = 60
+"""How long a peer may leave what was sent to it, without taking any of it."""
+
 BACKLOG_CONNECTIONS = 2048
 
 STARTUP_FAILED = 3
@@ -27,11 +31,23 @@ STARTUP_FAILED = 3
 
 
 class DrainingServer(uvicorn.Server):
-    """Ends the streams as soon as it is asked to stop: uvicorn itself would wait for them, and they for ever."""
+    """Ends the streams as soon as it is asked to stop: uvicorn itself would wait for them, and they for ever.
+
+    And lets the system end connections to peers that are gone or read nothing, which uvicorn would keep as long.
+    """
 
     def __init__(self, config: uvicorn.Config, app: Edge) -> None:
         super().__init__(config)
         self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; what is accepted inherits the patience of the listening socket, on Linux."""
+        await super().startup(sockets)
+        if not hasattr(socket, "TCP_USER_TIMEOUT"):
+            return
+        for listening in (one for server in self.servers for one in server.sockets or ()):
+            with socket.socket(fileno=os.dup(listening.fileno())) as listener:
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take the signal, and tell the app of it."""
