@@ -21,6 +21,7 @@ import msgspec
 
 from bench.load import Outcome, request_bytes, run_load
 from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
+from bench.streams import measure_streams
 from bench.uploads import compare_uploads
 from service import development_key
 from service.embedded.servers import EmbeddedServers
@@ -35,6 +36,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 7
 
 HISTORY_MESSAGES = 200
 UPLOADS = "uploads"
+STREAMS = "streams"
 
 
 class Side(msgspec.Struct):
@@ -115,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
-    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS], help="measure this operation alone")
+    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS, STREAMS], help="measure this operation alone")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
@@ -154,6 +156,8 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
         figures["memory_mb"] = memory
         if options.only in {None, UPLOADS}:
             figures[UPLOADS] = compare_uploads(folder, ports[0], product.pid, sides[0].headers, options.rounds)
+        if options.only in {None, STREAMS}:
+            figures[STREAMS] = measure_streams(folder, environment, ports[0], product.pid, sides[0].headers)
     finally:
         for process in (product, bare):
             process.terminate()

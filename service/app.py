@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -15,6 +16,7 @@ from service.handlers import (
     api_keys,
     attachments,
     context,
+    event_streams,
     events,
     lifecycle,
     messages,
@@ -26,6 +28,7 @@ from service.handlers import (
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
 from service.handlers.edge import Edge
+from service.handlers.event_sources import find_behind
 from service.handlers.parts import Parts
 from service.handlers.problems import on_domain_error, on_exception, on_http_exception
 from service.handlers.waiting import Watch
@@ -33,6 +36,8 @@ from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_queue
 from service.settings import Settings
 from service.store.engine import Database
+from service.streams import Streams
+from service.wakeups import Listener, Waker
 
 API_PATH = "/api/v1"
 
@@ -42,6 +47,10 @@ def create_app(settings: Settings) -> Edge:
     database = Database(settings.database_url, connections_max=settings.database_connections)
     redis = open_queue(settings.redis_url)
     metrics = Metrics()
+    streams = Streams(partial(find_behind, database))
+    waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
+    listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
+    metrics.streams.set_function(lambda: streams.count)
     parts = Parts(
         settings=settings,
         database=database,
@@ -51,6 +60,8 @@ def create_app(settings: Settings) -> Edge:
         metrics=metrics,
         watch=Watch(database),
         blobs=BlobStore(settings.storage_url, settings.files_folder),
+        waker=waker,
+        streams=streams,
     )
 
     @asynccontextmanager
@@ -58,9 +69,15 @@ def create_app(settings: Settings) -> Edge:
         parts.blobs.open()
         await database.open()
         parts.doorbell.start()
+        waker.start()
+        streams.start()
+        listener.start()
         try:
             yield
         finally:
+            await listener.stop()
+            await streams.stop()
+            await waker.stop()
             await parts.watch.stop()
             await parts.doorbell.stop()
             await redis.aclose(close_connection_pool=True)
@@ -76,6 +93,7 @@ def create_app(settings: Settings) -> Edge:
             *attachments.HANDLERS,
             *context.HANDLERS,
             *events.HANDLERS,
+            *event_streams.HANDLERS,
             *api_keys.HANDLERS,
         ],
     )
@@ -93,4 +111,4 @@ def create_app(settings: Settings) -> Edge:
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, metrics)
+    return Edge(app, metrics, on_stop=streams.drain_from_signal)

@@ -23,6 +23,13 @@ class Metrics:
         self.doorbell_failures = Counter(
             "holdfast_doorbell_failures", "Doorbells that Redis did not take.", registry=self.registry
         )
+        self.wakeup_failures = Counter(
+            "holdfast_wakeup_failures", "Wake-ups of streams that Redis did not take.", registry=self.registry
+        )
+        self.streams = Gauge("holdfast_streams", "Streams that are open.", registry=self.registry)
+        self.streams_dropped = Counter(
+            "holdfast_streams_dropped", "Streams whose readers were too slow.", registry=self.registry
+        )
         self.replays = Counter(
             "holdfast_idempotent_replays", "Requests answered with a kept answer.", registry=self.registry
         )

@@ -36,6 +36,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 STATES = (ROOT / "docs" / "states.md").read_text()
+EVENTS = (ROOT / "docs" / "events.md").read_text()
 TOOL_CALLS = (ROOT / "docs" / "tool-calls.md").read_text()
 ATTACHMENTS = (ROOT / "docs" / "attachments.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
@@ -186,6 +187,21 @@ def test_a_walk_answers_as_its_page_says(running: Running, page: str, calls: int
             # What is the same thing on the page is the same in the answers.
             assert subjects.setdefault(told_of[1], re.findall(UUID, answer)[0]) in answer
     assert LEFT_OUT not in "".join(answers)
+
+
+@pytest.mark.skipif(shutil.which("lsof") is None, reason="the page asks lsof which process listens")
+def test_the_walk_of_a_stream_answers_as_its_page_says(running: Running) -> None:
+    """With a cut, a web process that is killed, and every number once."""
+    lines = "".join(block(EVENTS, "bash"))
+    shown = "".join(block(EVENTS, "text")).splitlines()
+
+    answers = running.run(f"exec 2>&1\n{lines}")
+    answers = [line for line in answers if " Terminated " not in line]  # what bash says of a job
+
+    assert lines.count("curl ") == 10
+    assert len(answers) == len(shown) == 28
+    for answer, expected in zip(answers, shown, strict=True):
+        assert shape(expected).fullmatch(answer), f"{answer}\nis not\n{expected}"
 
 
 def test_the_token_of_the_operations_page_opens_a_session(running: Running) -> None:

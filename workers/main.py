@@ -21,10 +21,12 @@ from service.queue import INSPECT_ATTACHMENTS, JOBS, RELAY_EVENTS, Doorbell, dec
 from service.settings import Settings
 from service.store import heartbeats
 from service.store.engine import Database
+from service.wakeups import Waker, session_key
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.expire_sessions import sweep_expired_sessions
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
+from workers.jobs.forget_tickets import sweep_tickets
 from workers.jobs.inspect_attachments import Inspections, inspect_attachments
 from workers.jobs.relay_events import Relay, relay_events
 from workers.sweeps import Sweep, sweep_until
@@ -67,16 +69,32 @@ class Work(msgspec.Struct, frozen=True):
     until_stop: list[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = []
 
 
-def work_of(queue: Queue, database: Database, settings: Settings, wake: Callable[[Queue], None]) -> Work:
-    """The work of each queue; the webhooks' will come with its feature. `wake` rings a queue's worker."""
+def work_of(
+    queue: Queue,
+    database: Database,
+    settings: Settings,
+    wake: Callable[[Queue], None],
+    wake_watchers: Callable[..., None] = lambda *_: None,
+) -> Work:
+    """The work of each queue; the webhooks' will come with its feature.
+
+    `wake` rings a queue's worker, `wake_watchers` wakes streams by their keys.
+    """
+
+    def on_recorded(session_id: UUID) -> None:
+        """Have what a worker recorded seen at once, and relayed rather than by the next sweep of the relay."""
+        wake_watchers(session_key(session_id))
+        wake(Queue.EVENTS)
+
     match queue:
         case Queue.EVENTS:
-            relay = Relay(database, wake)
+            relay = Relay(database, wake, wake_watchers)
             sweeps = [
                 Sweep("relay_events", SWEEP_SECONDS, relay.drain),
-                Sweep("expire_sessions", EXPIRY_SECONDS, partial(_then_ring, sweep_expired_sessions, database, wake)),
-                Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(_then_ring, sweep_late_tool_calls, database, wake)),
+                Sweep("expire_sessions", EXPIRY_SECONDS, partial(sweep_expired_sessions, database, on_recorded)),
+                Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(sweep_late_tool_calls, database, on_recorded)),
                 Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
+                Sweep("forget_tickets", FORGET_SECONDS, partial(sweep_tickets, database)),
             ]
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
@@ -84,7 +102,7 @@ def work_of(queue: Queue, database: Database, settings: Settings, wake: Callable
         case Queue.ATTACHMENTS:
             blobs = BlobStore(settings.storage_url, settings.files_folder)
             blobs.open()
-            inspections = Inspections(database, blobs, settings.clamd_address, partial(wake, Queue.EVENTS))
+            inspections = Inspections(database, blobs, settings.clamd_address, on_recorded)
             return Work(
                 {INSPECT_ATTACHMENTS: inspect_attachments},
                 [Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs))],
@@ -97,14 +115,6 @@ def work_of(queue: Queue, database: Database, settings: Settings, wake: Callable
             assert_never(queue)
 
 
-async def _then_ring(
-    sweep: Callable[[Database], Awaitable[int]], database: Database, wake: Callable[[Queue], None]
-) -> None:
-    """Run a sweep that records events, and have them relayed at once rather than by the next sweep of the relay."""
-    if await sweep(database):
-        wake(Queue.EVENTS)
-
-
 async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> None:
     """Do the work of `queue` until `stop` is set; then finish what runs, and leave."""
     database = Database(settings.database_url, connections_max=CONNECTIONS_MAX)
@@ -112,11 +122,13 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
     redis = open_queue(settings.redis_url, timeout_seconds=REDIS_SECONDS_MAX)
     worker_id = new_id()
     bells = {rung: Doorbell(redis, rung) for rung in JOBS}
-    work = work_of(queue, database, settings, lambda rung: bells[rung].ring())
+    waker = Waker(redis)
+    work = work_of(queue, database, settings, lambda rung: bells[rung].ring(), waker.wake)
     sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue))]
     LOG.info("worker.started", queue=queue, worker_id=worker_id)
     for bell in bells.values():
         bell.start()
+    waker.start()
     try:
         async with asyncio.TaskGroup() as tasks:
             for sweep in sweeps:
@@ -128,6 +140,7 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
     finally:
         for bell in bells.values():
             await bell.stop()
+        await waker.stop()
         await _leave(database, worker_id)
         await redis.aclose(close_connection_pool=True)
         await database.close()

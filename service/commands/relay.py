@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from service.domain.event import EventType
 from service.domain.work import Queue
-from service.store import outbox
+from service.store import feed, outbox
 from service.store.engine import Tx
+from service.store.feed import View
 from service.store.outbox import OutboxRow, Progress
 
 BATCH_ROWS_MAX = 500
@@ -28,8 +29,10 @@ REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {
 """Event type → what follows from it, in this order, in the transaction that takes the event out of the outbox."""
 
 
-async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue]]:
+async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:
     """Take the oldest events out of the outbox and let each be reacted to; whose workers to wake after the commit.
+
+    Each event gets its place in the order across sessions, too; in whose views is the last of what is returned.
 
     One relay at a time: another one waits here until this transaction ends, so whatever was committed before a call
     began is relayed when it returns an empty batch. The rows are gone only when the transaction commits: a crash before
@@ -38,4 +41,6 @@ async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue]]:
     await outbox.lead(tx)
     rows = await outbox.take(tx, BATCH_ROWS_MAX)
     woken = {await reaction(tx, row) for row in rows for reaction in REACTIONS.get(row.event_type, ())}
-    return rows, await outbox.advance(tx, len(rows)), {queue for queue in woken if queue is not None}
+    progress = await outbox.advance(tx, len(rows))
+    views = await feed.record(tx, rows, progress.relayed_total - len(rows)) if rows else set()
+    return rows, progress, {queue for queue in woken if queue is not None}, views

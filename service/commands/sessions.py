@@ -229,20 +229,22 @@ async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: froz
     await blobs.exchange(tx, caller.tenant_id, gained=[], lost=lost, quota=None)
 
 
-async def expire_sessions(tx: Tx, limit: int) -> int:
-    """Record the end of sessions whose time is over, each with exactly one `session.expired`; how many.
+async def expire_sessions(tx: Tx, limit: int) -> list[UUID]:
+    """Record the end of sessions whose time is over, each with exactly one `session.expired`; which.
 
     Their open tool calls are cancelled before it, in the same transaction.
     """
     due = await store.lock_due(tx, limit)
     if not due:
-        return 0
+        return []
     cause = Cause(actor=EXPIRY, request_id=None)
     for session in due:
         await cancel_open_calls(
             tx, session.tenant_id, session.id, tool_call.SESSION_EXPIRED, session.expires_at, cause, versions=0
         )
-    return await store.expire(tx, [session.id for session in due], [new_id() for _ in due], cause)
+    ended = [session.id for session in due]
+    await store.expire(tx, ended, [new_id() for _ in due], cause)
+    return ended
 
 
 async def _locked(tx: Tx, caller: Caller, session_id: UUID) -> store.Locked:

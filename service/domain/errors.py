@@ -208,6 +208,12 @@ class IdempotencyKeyReused(DomainError):
     code = "idempotency_key_reused"
 
 
+class TooManyStreams(DomainError):
+    """You have as many streams open as one caller may have; close one first."""
+
+    code = "rate_limited"
+
+
 class Unavailable(DomainError):
     """The database cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""
 

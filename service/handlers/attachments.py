@@ -93,6 +93,7 @@ async def upload_attachment(request: HoldfastRequest, session_id: FromPath[str])
                 attachment,
                 status=201,
                 headers={"Location": f"/api/v1/sessions/{wanted}/attachments/{attachment.id}"},
+                watched=wanted,
                 about=About(session_id=wanted, item_ids=[attachment.id]),
             )
 
@@ -255,7 +256,8 @@ async def retry_attachment(
 
     async def effect(tx: Any) -> Answer:
         again = await commands.retry_attachment(tx, caller, session, wanted, cause_of(request))
-        return Answer.of(again, status=200, about=About(session_id=session, item_ids=[again.id]))
+        about = About(session_id=session, item_ids=[again.id])
+        return Answer.of(again, status=200, watched=session, about=about)
 
     return await write(request, effect, erased=AttachmentNotFound)
 
@@ -275,7 +277,7 @@ async def delete_attachment(
 
     async def effect(tx: Any) -> Answer:
         changed = await commands.delete_attachment(tx, caller, session, wanted, cause_of(request))
-        return Answer(status=204, changed=changed)
+        return Answer(status=204, changed=changed, watched=session)
 
     return await write(request, effect)
 

@@ -15,9 +15,10 @@ from litestar.handlers.base import BaseRouteHandler
 
 from service.domain.api_key import PREFIX, digest
 from service.domain.caller import Caller, Scope
-from service.domain.errors import InvalidRequest, Unauthenticated
+from service.domain.errors import InvalidRequest, Unauthenticated, Unavailable
+from service.domain.ticket import Credential
 from service.handlers.queries import QUERY_FAULTS_KEY, query_faults
-from service.handlers.tokens import TokenVerifier
+from service.handlers.tokens import LEEWAY_SECONDS, TokenVerifier
 from service.settings import Settings
 from service.store import api_keys
 from service.store.engine import Database
@@ -31,12 +32,12 @@ and an agent that sends a hundred requests a second costs one look-up a second.
 TRUSTED_CREDENTIALS_MAX = 10_000
 """Two megabytes of memory; when it is full, all are verified anew."""
 
-CALLER_KEY = "holdfast.caller"
-"""Where the guard leaves the caller in the ASGI scope."""
+CREDENTIAL_KEY = "holdfast.credential"
+"""Where the guard leaves the caller, and what proved it, in the ASGI scope."""
 
 
 class _Trusted(msgspec.Struct, frozen=True):
-    caller: Caller
+    credential: Credential
     until: float
 
 
@@ -48,8 +49,8 @@ class Authenticator:
         self._tokens = TokenVerifier(settings)
         self._trusted: dict[bytes, _Trusted] = {}
 
-    async def caller_of(self, authorization: str | None) -> Caller:
-        """The caller that an Authorization header proves.
+    async def credential_of(self, authorization: str | None) -> Credential:
+        """The caller that an Authorization header proves, and by what.
 
         Raises:
             Unauthenticated: there is none, or it is not valid.
@@ -63,26 +64,45 @@ class Authenticator:
         now = time.monotonic()
         trusted = self._trusted.get(fingerprint)
         if trusted is not None and trusted.until > now:
-            return trusted.caller
-        caller, seconds = await self._verify(credentials)
+            return trusted.credential
+        credential, seconds = await self._verify(credentials)
         if len(self._trusted) >= TRUSTED_CREDENTIALS_MAX:
             self._trusted.clear()
-        self._trusted[fingerprint] = _Trusted(caller, now + seconds)
-        return caller
+        self._trusted[fingerprint] = _Trusted(credential, now + seconds)
+        return credential
+
+    async def still_holds(self, credential: Credential) -> bool:
+        """Whether what once proved a caller still does: the key lives, or the token has not ended.
+
+        While PostgreSQL is away it does: there is nothing that could be read with it.
+        """
+        if credential.ends is not None and time.time() > credential.ends + LEEWAY_SECONDS:
+            return False
+        if credential.key_digest is None:
+            return True
+        trusted = self._trusted.get(credential.key_digest)  # an API key's fingerprint here is its digest there
+        if trusted is not None and trusted.until > time.monotonic():
+            return True
+        try:
+            async with self._database.connect() as tx:
+                return await api_keys.find(tx, credential.key_digest) is not None
+        except Unavailable:
+            return True
 
     def distrust(self, key_digest: bytes) -> None:
         """Forget a key at once: it was revoked through this process."""
         self._trusted.pop(key_digest, None)
 
-    async def _verify(self, credentials: str) -> tuple[Caller, float]:
+    async def _verify(self, credentials: str) -> tuple[Credential, float]:
         if not credentials.startswith(PREFIX):
             caller, ends = await self._tokens.caller_of(credentials)
-            return caller, min(TRUSTED_SECONDS, max(0.0, ends - time.time()))
+            return Credential(caller, ends=ends), min(TRUSTED_SECONDS, max(0.0, ends - time.time()))
+        key_digest = digest(credentials)
         async with self._database.connect() as tx:
-            found = await api_keys.find(tx, digest(credentials))
+            found = await api_keys.find(tx, key_digest)
         if found is None:
             raise Unauthenticated("This API key is unknown, expired or revoked.")
-        return found, TRUSTED_SECONDS
+        return Credential(found, key_digest), TRUSTED_SECONDS
 
 
 def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
@@ -94,14 +114,22 @@ def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[Non
 
     async def admit(request: Request[Any, Any, Any]) -> None:
         authenticator: Authenticator = request.app.state.parts.authenticator
-        caller = await authenticator.caller_of(request.headers.get("authorization"))
-        caller.require_any(scopes)
-        request.scope[CALLER_KEY] = caller  # type: ignore[literal-required]  # ASGI lets apps add keys
-        if request.scope["query_string"]:
-            _check_query(request, request.route_handler)
+        let_in(request, await authenticator.credential_of(request.headers.get("authorization")), scopes)
 
     admit.scopes = scopes  # type: ignore[attr-defined]  # read by `scopes_of`
     return admit
+
+
+def let_in(request: Request[Any, Any, Any], credential: Credential, scopes: tuple[Scope, ...]) -> None:
+    """Leave the caller in the request, unless it lacks all of `scopes` or its query has a fault.
+
+    Raises:
+        InsufficientScope, InvalidRequest.
+    """
+    credential.caller.require_any(scopes)
+    request.scope[CREDENTIAL_KEY] = credential  # type: ignore[literal-required]  # ASGI lets apps add keys
+    if request.scope["query_string"]:
+        _check_query(request, request.route_handler)
 
 
 def scopes_of(handler: HTTPRouteHandler) -> tuple[Scope, ...]:
@@ -111,8 +139,13 @@ def scopes_of(handler: HTTPRouteHandler) -> tuple[Scope, ...]:
 
 def caller_of(request: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     """The caller that the guard let in."""
-    caller: Caller = request.scope[CALLER_KEY]  # type: ignore[literal-required]
-    return caller
+    return credential_of(request).caller
+
+
+def credential_of(request: ASGIConnection[Any, Any, Any, Any]) -> Credential:
+    """What proved the caller that was let in."""
+    credential: Credential = request.scope[CREDENTIAL_KEY]  # type: ignore[literal-required]
+    return credential
 
 
 def _check_query(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

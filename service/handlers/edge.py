@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 from litestar.enums import ScopeType
@@ -21,14 +22,19 @@ UNROUTED = "unrouted"
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines would only hide the others."""
 
+STREAMS = "/stream"
+"""How the routes end that are watched for as long as somebody likes."""
+
 LOG = get_logger("http")
 
 
 class Edge:
     """Wraps the whole app, so that whatever comes in is counted once and logged once."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_stop: Callable[[], None] = lambda: None) -> None:
         self.app = app
+        self.on_stop = on_stop
+        """For whoever runs the app to call when it is asked to stop: what would never end by itself ends now."""
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,23 +46,26 @@ class Edge:
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
         header = (b"x-request-id", request_id.encode())
-        status = 0
+        status, answered = 0, 0.0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter()
                 message["headers"] = [*message["headers"], header]
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            self._record(scope, status, time.perf_counter() - started, request_id)
+            self._record(scope, status, started, answered, request_id)
 
-    def _record(self, scope: Any, status: int, seconds: float, request_id: str) -> None:
+    def _record(self, scope: Any, status: int, started: float, answered: float, request_id: str) -> None:
         route = scope.get("path_template") or UNROUTED
-        self._metrics.request_seconds.labels(scope["method"], route, status).observe(seconds)
+        seconds = time.perf_counter() - started
+        # A stream is answered when it begins; how long it was watched is no latency.
+        to_answer = answered - started if route.endswith(STREAMS) and answered else seconds
+        self._metrics.request_seconds.labels(scope["method"], route, status).observe(to_answer)
         if route not in QUIET_ROUTES:
             LOG.info(
                 "request",

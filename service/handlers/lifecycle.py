@@ -53,8 +53,9 @@ async def end_session(
     async def effect(tx: Any) -> Answer:
         if mode is DeleteMode.PURGE:
             await commands.purge_session(tx, caller, wanted, versions)
-            return Answer(status=204, changed=False)
-        return Answer(status=204, changed=await commands.end_session(tx, caller, wanted, versions, cause_of(request)))
+            return Answer(status=204, changed=False, watched=wanted)
+        changed = await commands.end_session(tx, caller, wanted, versions, cause_of(request))
+        return Answer(status=204, changed=changed, watched=wanted)
 
     return await write(request, effect)
 
@@ -110,7 +111,11 @@ async def _move(request: HoldfastRequest, session_id: str, move: Move) -> Respon
     async def effect(tx: Any) -> Answer:
         session = await commands.move_session(tx, caller, wanted, move, versions, cause_of(request))
         return Answer.of(
-            session, status=200, headers={"ETag": etag(session.version)}, about=About(session_id=session.id)
+            session,
+            status=200,
+            headers={"ETag": etag(session.version)},
+            watched=wanted,
+            about=About(session_id=session.id),
         )
 
     return await write(request, effect)

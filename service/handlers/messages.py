@@ -98,6 +98,7 @@ async def append_message(
             message,
             status=201,
             headers={"Location": f"/api/v1/sessions/{wanted}/messages/{message.id}"},
+            watched=wanted,
             about=About(session_id=wanted, item_ids=shown_by([message])),
         )
 
@@ -123,6 +124,7 @@ async def append_batch(
         return Answer.of(
             MessageList(appended),
             status=201,
+            watched=wanted,
             about=About(session_id=wanted, item_ids=shown_by(appended)),
         )
 
@@ -217,7 +219,7 @@ async def delete_message(
 
     async def effect(tx: Any) -> Answer:
         changed = await commands.delete_message(tx, caller, wanted, wanted_message, cause_of(request))
-        return Answer(status=204, changed=changed)
+        return Answer(status=204, changed=changed, watched=wanted)
 
     return await write(request, effect)
 

@@ -43,6 +43,9 @@ UPLOAD = "upload"
 BINARY = "binary"
 """Handler option: the media type of the bytes that the route hands out."""
 
+STREAM = "stream"
+"""Handler option: the route streams events; what 204 means here, None where it cannot be the answer."""
+
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""
 
@@ -74,7 +77,14 @@ IDEMPOTENCY_KEY = {
 REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.Unauthenticated: ("WWW-Authenticate",),
     errors.Unavailable: ("Retry-After",),
+    errors.TooManyStreams: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
+}
+LAST_EVENT_ID = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "The `id` of the last event that you have seen; all that followed comes first.",
+    "schema": {"type": "string", "maxLength": 512, "pattern": "^[0-9A-Za-z_-]*$"},
 }
 CONDITIONALS = {
     "If-Match": "Only if the session still has this version (its ETag); else 412 `version_mismatch`.",
@@ -261,6 +271,8 @@ def _parameters(handler: HTTPRouteHandler) -> list[dict[str, Any]]:
         }
         for name in handler.opt.get(CONDITIONAL, ())
     ]
+    if STREAM in handler.opt:
+        parameters.append(LAST_EVENT_ID)
     return [*parameters, REQUEST_ID]
 
 
@@ -318,13 +330,15 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
         bytes_ = {} if "HEAD" in handler.http_methods else {"type": "string", "format": "binary"}
         success["content"] = {handler.opt[BINARY]: {"schema": bytes_}}
         success["description"] = "The bytes."
+    elif STREAM in handler.opt:
+        success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        success["description"] = "Events, for as long as the connection lasts."
     elif handler.status_code != 204:  # noqa: PLR2004 - No Content
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {str(handler.status_code): success}
     for status, description in handler.opt.get(ALSO, {}).items():
         responses[str(status)] = success | {"description": description}
-    if "If-None-Match" in handler.opt.get(CONDITIONAL, ()):
-        responses["304"] = {"description": "Not changed since the version in If-None-Match."}
+    responses |= _empty_answers(handler)
     if handler.opt.get(BINARY):
         responses["206"] = success | {"description": "The range that `Range: bytes=first-last` named."}
         responses["304"] = {"description": "Not changed since the ETag in If-None-Match."}
@@ -334,6 +348,15 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
     for status, refusals in sorted(by_status.items()):
         responses[str(status)] = _problem_response(refusals)
     return responses
+
+
+def _empty_answers(handler: HTTPRouteHandler) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+    if "If-None-Match" in handler.opt.get(CONDITIONAL, ()):
+        answers["304"] = {"description": "Not changed since the version in If-None-Match."}
+    if handler.opt.get(STREAM):
+        answers["204"] = {"description": handler.opt[STREAM]}
+    return answers
 
 
 def _success_headers(handler: HTTPRouteHandler) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
 from service.settings import Settings
 from service.store.engine import Database
+from service.streams import Streams
+from service.wakeups import Waker
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -27,6 +29,8 @@ class Parts(msgspec.Struct, frozen=True):
     metrics: Metrics
     watch: Watch
     blobs: BlobStore
+    waker: Waker
+    streams: Streams
 
 
 def parts_of(request: ASGIConnection[Any, Any, Any, Any]) -> Parts:

@@ -61,6 +61,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "invalid_reference": HTTPStatus.UNPROCESSABLE_ENTITY,
     "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "storage_full": HTTPStatus.INSUFFICIENT_STORAGE,
@@ -96,7 +97,7 @@ def headers_of(error: DomainError) -> dict[str, str]:
     match error:
         case errors.Unauthenticated():
             return {"WWW-Authenticate": "Bearer"}
-        case errors.Unavailable() | errors.RequestInProgress():
+        case errors.Unavailable() | errors.RequestInProgress() | errors.TooManyStreams():
             return {"Retry-After": str(RETRY_AFTER_SECONDS)}
         case errors.MethodNotAllowed():
             return {"Allow": ", ".join(error.extras["allowed_methods"])}

@@ -273,7 +273,7 @@ async def change_session(
 
     async def effect(tx: Any) -> Answer:
         session, changed = await commands.change_session(tx, caller, wanted, change, versions, cause_of(request))
-        return Answer.of(session, status=200, headers={"ETag": etag(session.version)}, changed=changed)
+        return Answer.of(session, status=200, headers={"ETag": etag(session.version)}, changed=changed, watched=wanted)
 
     return await write(request, effect)
 

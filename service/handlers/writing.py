@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -28,6 +29,7 @@ from service.handlers.problems import REQUEST_ID_KEY
 from service.store import idempotency
 from service.store.engine import Tx
 from service.store.idempotency import About
+from service.wakeups import session_key
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -37,12 +39,17 @@ NONCE_BYTES = 12
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a change answers. `changed`: there are events to relay. `about`: whose erasure erases a kept answer."""
+    """What a change answers.
+
+    `changed`: there are events to relay. `watched`: the session whose watchers have something to look at.
+    `about`: whose erasure erases a kept answer.
+    """
 
     status: int
     body: bytes = b""
     headers: dict[str, str] = {}
     changed: bool = True
+    watched: UUID | None = None
     about: About = About()
 
     @classmethod
@@ -62,7 +69,7 @@ async def write(
     fingerprint: bytes | None = None,
     erased: type[DomainError] = MessageNotFound,
 ) -> Response[Any]:
-    """Run `effect` in a transaction, commit, ring the doorbell, answer.
+    """Run `effect` in a transaction, commit, wake who watches, ring the doorbell, answer.
 
     `one_statement`: the effect is a single statement, which is its own transaction: one round trip instead of three.
     A POST with an Idempotency-Key always runs in a transaction, together with the record of its answer.
@@ -88,8 +95,11 @@ async def write(
             answer, replayed = await _once(tx, request, key, sent, effect, erased)
     if replayed:
         parts.metrics.replays.inc()
-    elif answer.changed:
-        parts.doorbell.ring()
+    else:
+        if answer.watched is not None:
+            parts.waker.wake(session_key(answer.watched))
+        if answer.changed:
+            parts.doorbell.ring()
     return Response(
         content=answer.body or None,
         status_code=answer.status,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -32,9 +33,11 @@ RECORD = """
 records the events under the numbers that `target` has just taken, and puts each into the outbox.
 """
 
+EVENT_COLUMNS = "e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data"
+
 PAGE = Statement(
-    sa.text("""
-    SELECT e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data
+    sa.text(f"""
+    SELECT {EVENT_COLUMNS}
     FROM sessions s
     LEFT JOIN LATERAL (
         SELECT * FROM events
@@ -46,8 +49,31 @@ PAGE = Statement(
     WHERE s.id = :session_id AND s.tenant_id = :tenant_id
       AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))
     ORDER BY e.seq
-    """).bindparams(sa.bindparam("types", type_=pg.ARRAY(sa.Text)))
+    """).bindparams(sa.bindparam("types", type_=pg.ARRAY(sa.Text)))  # noqa: S608 - built from constants
 )
+
+HEAD = Statement(
+    sa.text("""
+    SELECT last_event_seq, status = 'ended' AS has_ended FROM sessions
+    WHERE id = :session_id AND tenant_id = :tenant_id
+      AND (CAST(:user_id AS text) IS NULL OR user_id = CAST(:user_id AS text))
+    """)
+)
+
+BEHIND = Statement(
+    sa.text("""
+    SELECT watched.id FROM unnest(CAST(:session_ids AS uuid[]), CAST(:seqs AS bigint[])) AS watched (id, seq)
+    LEFT JOIN sessions s ON s.id = watched.id
+    WHERE s.id IS NULL OR s.last_event_seq > watched.seq
+    """)
+)
+
+
+class Head(msgspec.Struct, frozen=True):
+    """How far a session's events have come; `has_ended`: no other will follow."""
+
+    last_seq: int
+    has_ended: bool
 
 
 def record_parameters(events: list[NewEvent], cause: Cause) -> dict[str, Any]:
@@ -84,10 +110,25 @@ async def page(
     )
     if not rows:
         return None
-    return [_event(row) for row in rows if row["id"] is not None]
+    return [event_of(row) for row in rows if row["id"] is not None]
 
 
-def _event(row: Row) -> Event:
+async def head(tx: Tx, caller: Caller, session_id: UUID) -> Head | None:
+    """How far the session's events have come; None when the caller may see no such session."""
+    row = await tx.row(HEAD, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user)
+    return None if row is None else Head(row["last_event_seq"], row["has_ended"])
+
+
+async def behind(tx: Tx, watched: Sequence[tuple[UUID, int]]) -> list[UUID]:
+    """The sessions that have events behind the numbers given with them, or are gone."""
+    rows = await tx.rows(
+        BEHIND, session_ids=[session_id for session_id, _ in watched], seqs=[seq for _, seq in watched]
+    )
+    return [row["id"] for row in rows]
+
+
+def event_of(row: Row) -> Event:
+    """The event that a row of `EVENT_COLUMNS` is."""
     return Event(
         id=row["id"],
         type=EventType(row["type"]),

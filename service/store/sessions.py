@@ -169,7 +169,7 @@ EXPIRE = Statement(
 
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
-    for table in ("messages", "tool_calls", "attachments", "events", "outbox")
+    for table in ("messages", "tool_calls", "attachments", "events", "outbox", "event_positions")
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
 STATUSES = {status.value: status for status in Status}
@@ -322,7 +322,11 @@ async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: 
 
 
 async def erase(tx: Tx, tenant_id: str, session_id: UUID) -> None:
-    """Delete a locked session and everything that belongs to it."""
+    """Delete a locked session and everything that belongs to it.
+
+    The outbox before the positions: a relay that has rows of this session in hand is waited for, and what it has placed
+    is seen by the next statement.
+    """
     for statement in ERASE:
         await tx.rows(statement, session_id=session_id, tenant_id=tenant_id)
 

@@ -290,3 +290,31 @@ idempotency_keys = sa.Table(
     sa.Index("idempotency_keys_created_idx", "created_at"),
     sa.Index("idempotency_keys_session_idx", "session_id", postgresql_where=sa.text("session_id IS NOT NULL")),
 )
+
+event_positions = sa.Table(
+    "event_positions",
+    METADATA,
+    # The order of events across sessions; a user's own are found by an index of their own.
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("session_id", Id, nullable=False),
+    sa.Column("event_seq", sa.BigInteger, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Index("event_positions_user_idx", "tenant_id", "user_id", "position"),
+    sa.Index("event_positions_session_idx", "session_id"),
+)
+
+stream_tickets = sa.Table(
+    "stream_tickets",
+    METADATA,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    # NULL: the stream across sessions.
+    sa.Column("session_id", Id),
+    # Whom it was issued to, and what proved that: a key, or a token until it ends (seconds since 1970).
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("caller_kind", sa.Text, nullable=False),
+    sa.Column("key_digest", sa.LargeBinary),
+    sa.Column("token_ends", sa.Double),
+    sa.Column("expires_at", Time, nullable=False),
+)

@@ -25,7 +25,7 @@ BATCH = 3
 
 async def swept(database: Database, limit: int) -> int:
     async with database.begin() as tx:
-        return await expire_sessions(tx, limit)
+        return len(await expire_sessions(tx, limit))
 
 
 async def told_of(database: Database) -> dict[UUID, list[str]]:

@@ -242,7 +242,7 @@ class SessionMachine(RuleBasedStateMachine):
     def sweep(self) -> None:
         async def work() -> int:
             async with self.database.begin() as tx:
-                return await expire_sessions(tx, SWEEP_MAX)
+                return len(await expire_sessions(tx, SWEEP_MAX))
 
         due = [model for model in self.standing.values() if model.time_is_over]
         assert self.run(work()) == len(due)

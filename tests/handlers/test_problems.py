@@ -7,10 +7,12 @@ import hashlib
 import msgspec
 import pytest
 
+from service.domain.caller import CallerKind
 from service.domain.errors import DomainError
 from service.handlers.problems import STATUSES
 from service.handlers.reference import all_refusals
 from service.handlers.writing import _digest
+from service.streams import STREAMS_PER_CALLER_MAX
 
 MEMBERS = ["type", "title", "status", "detail", "instance", "code", "request_id"]
 TABLE = {
@@ -36,6 +38,7 @@ TABLE = {
     415: {"unsupported_media_type"},
     416: {"range_not_satisfiable"},
     422: {"invalid_reference", "idempotency_key_reused"},
+    429: {"rate_limited"},
     500: {"internal_error"},
     503: {"unavailable"},
     507: {"storage_full"},
@@ -48,8 +51,10 @@ RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 class Provoke:
     """For each code one request that gets it."""
 
-    def __init__(self, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space):
-        self.api, self.open, self.let_expire, self.sql = api, open_session, let_expire, sql
+    def __init__(
+        self, app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space
+    ):
+        self.app, self.api, self.open, self.let_expire, self.sql = app, api, open_session, let_expire, sql
         self.database, self.tenant, self.nobody, self.reader, self.cut_off = database, tenant, nobody, reader, cut_off
         self.without_space = without_space
 
@@ -98,6 +103,17 @@ class Provoke:
 
     async def storage_full(self):
         return await self.upload(client=self.without_space)
+
+    async def rate_limited(self):
+        streams = self.app.app.state.parts.streams
+        caller = (self.tenant, CallerKind.SERVICE, "service")
+        for _ in range(STREAMS_PER_CALLER_MAX):
+            streams.admit(caller)
+        try:
+            return await self.api.get("/events/stream")
+        finally:
+            for _ in range(STREAMS_PER_CALLER_MAX):
+                streams.dismiss(caller)
 
     async def already_decided(self):
         path = f"/sessions/{(await self.open())['id']}"
@@ -198,7 +214,7 @@ async def provoke(
         at_api(client_of(without_database, "hf_any")) as cut_off,
         at_api(client_of(without_quota, await make_key(tenant))) as without_space,
     ):
-        yield Provoke(api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space)
+        yield Provoke(app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space)
 
 
 def test_the_table_is_the_contracts():
@@ -228,7 +244,7 @@ async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provo
         assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved", "uploaded"}
         assert isinstance(problem.get("allowed", []), list)
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
-    assert ("retry-after" in answer.headers) is (code in {"request_in_progress", "unavailable"})
+    assert ("retry-after" in answer.headers) is (code in {"request_in_progress", "rate_limited", "unavailable"})
     async with client_of(app) as client:
         page = await client.get(problem["type"])
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

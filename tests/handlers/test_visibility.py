@@ -122,6 +122,20 @@ async def test_whoever_may_is_served(operation: Operation, owner: Caller):
     )
 
 
+@each([operation for operation in OPERATIONS if operation.streams])
+async def test_whoever_may_is_streamed_to(operation: Operation, owner: Caller):
+    """Beyond the checks of who asks: a stream that begins behind the last event of all is refused for that alone.
+
+    What streams to whom is held on real servers (`tests/e2e/test_streams.py`): here an answer comes when it has ended.
+    """
+    path = operation.path.replace("{session_id}", owner.ids.get("session_id", ""))
+    beyond = {"after_seq": "9999"} if operation.names else {"cursor": "x"}
+
+    answer = await owner.client.get(path, params=beyond)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
 @each(OPERATIONS)
 async def test_without_a_credential_there_is_nothing_but_401(operation: Operation, app, client_of, owner: Caller):
     async with client_of(app) as nobody, client_of(app, "hf_unknown") as stranger, client_of(app, "a.b.c") as forger:

@@ -64,7 +64,7 @@ async def test_an_unswept_session_reads_byte_for_byte_as_the_sweep_will_store_it
 
     unswept = await read_everywhere(own_database, caller, session)
     async with own_database.begin() as tx:
-        swept = await expire_sessions(tx, 10)
+        swept = len(await expire_sessions(tx, 10))
     afterwards = await read_everywhere(own_database, caller, session)
 
     assert swept == 1

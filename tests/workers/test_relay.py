@@ -158,7 +158,7 @@ async def test_a_batch_whose_transaction_is_undone_is_back_in_the_outbox(own_dat
 
     async def take_and_break() -> None:
         async with own_database.begin() as tx:
-            rows, progress, _ = await commands.relay_batch(tx)
+            rows, progress, _, _ = await commands.relay_batch(tx)
             assert (len(rows), progress.relayed_total) == (9, 9)
             raise KeyboardInterrupt
 

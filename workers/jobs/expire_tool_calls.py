@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from uuid import UUID
+
 from service.commands.tool_calls import expire_tool_call
 from service.log import get_logger
 from service.store import tool_calls
@@ -13,8 +16,8 @@ BATCH_CALLS_MAX = 200
 LOG = get_logger("expiry")
 
 
-async def sweep_late_tool_calls(database: Database) -> int:
-    """Expire all pending calls that are past their time; how many."""
+async def sweep_late_tool_calls(database: Database, on_recorded: Callable[[UUID], None] = lambda _: None) -> int:
+    """Expire all pending calls that are past their time; how many. `on_recorded` is called with each one's session."""
     total = 0
     while True:
         async with database.connect() as tx:
@@ -22,7 +25,10 @@ async def sweep_late_tool_calls(database: Database) -> int:
         expired = 0
         for tenant_id, session_id, call_id in late:
             async with database.begin() as tx:
-                expired += await expire_tool_call(tx, tenant_id, session_id, call_id)
+                has_expired = await expire_tool_call(tx, tenant_id, session_id, call_id)
+            if has_expired:
+                on_recorded(session_id)
+            expired += has_expired
         total += expired
         if len(late) < BATCH_CALLS_MAX or not expired:
             if total:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
+from uuid import UUID
 
 from service.blobs import BlobStore
 from service.commands.inspections import INTERRUPTED, claim_attachment, is_given_up, record_outcome
@@ -45,14 +46,17 @@ class ClaimLost(Exception):
 
 
 class Inspections:
-    """The slots of one worker process. `on_recorded` is called after each commit that may have recorded an event."""
+    """The slots of one worker process. `on_recorded` is called with the session after each commit
+
+    that may have recorded an event.
+    """
 
     def __init__(
         self,
         database: Database,
         store: BlobStore,
         scanner: tuple[str, int] | None,
-        on_recorded: Callable[[], None] | None = None,
+        on_recorded: Callable[[UUID], None] | None = None,
     ) -> None:
         self._database = database
         self._examiner = Examiner(database, store, scanner)
@@ -157,7 +161,7 @@ class Inspections:
             LOG.info("inspection.claim_lost", **_named(claim))
             return
         if self._on_recorded is not None:
-            self._on_recorded()
+            self._on_recorded(claim.session_id)
         LOG.info(
             "inspection.ended",
             status=product.outcome.status,

@@ -11,6 +11,7 @@ from service.domain.errors import Unavailable
 from service.domain.work import Queue
 from service.log import get_logger
 from service.store.engine import Database
+from service.wakeups import feed_key
 
 LOG = get_logger("relay")
 
@@ -19,11 +20,18 @@ class Relay:
     """Drains the outbox; calls that come while one runs become a single further one.
 
     `wake` rings the worker of a queue that has something to do now. A bell that is lost is made good by its sweep.
+    `wake_watchers` wakes the streams across sessions, by their keys.
     """
 
-    def __init__(self, database: Database, wake: Callable[[Queue], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wake: Callable[[Queue], None] = lambda _: None,
+        wake_watchers: Callable[..., None] = lambda *_: None,
+    ) -> None:
         self._database = database
         self._wake = wake
+        self._wake_watchers = wake_watchers
         self._running = asyncio.Lock()
         self._one_waits = False
 
@@ -49,11 +57,12 @@ class Relay:
         relayed = 0
         while True:
             async with self._database.begin() as tx:
-                rows, progress, woken = await relay_batch(tx)
+                rows, progress, woken, views = await relay_batch(tx)
             if not rows:
                 return relayed
             for queue in woken:
                 self._wake(queue)
+            self._wake_watchers(*(feed_key(view.tenant_id, view.user_id) for view in views))
             relayed += len(rows)
             LOG.info(
                 "relay.batch",

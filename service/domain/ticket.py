@@ -1,0 +1,46 @@
+"""Tickets: what lets a browser, whose EventSource sends no headers, open one stream, once, within a minute."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import datetime
+
+import msgspec
+
+from service.domain.caller import Caller
+
+PREFIX = "hft_"
+TICKET_BYTES = 32
+"""256 bits: beyond guessing, so one SHA-256 is enough to store them."""
+
+TICKET_SECONDS = 60
+"""From the answer that brings it to the request that uses it: a page's own next step."""
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """What proved who calls, so that it can be asked later whether it still does.
+
+    `key_digest`: of an API key. `ends`: when a token is over, in seconds since 1970.
+    """
+
+    caller: Caller
+    key_digest: bytes | None = None
+    ends: float | None = None
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """What opens one stream: send it as `?ticket=…` before `expires_at`. It works once."""
+
+    ticket: str
+    expires_at: datetime
+
+
+def new_ticket() -> str:
+    """A fresh ticket, from the operating system's randomness."""
+    return PREFIX + secrets.token_urlsafe(TICKET_BYTES)
+
+
+def digest(ticket: str) -> bytes:
+    """The SHA-256 digest by which a ticket is stored and found."""
+    return hashlib.sha256(ticket.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,189 @@
+"""`/sessions/{id}/events/stream` and `/events/stream`: what happens, as it happens; and tickets for them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from litestar import Request, Response, get, post
+from litestar.params import FromPath, QueryParameter
+from msgspec import Meta
+
+from service.commands.tickets import issue_ticket, use_ticket
+from service.domain import errors
+from service.domain.caller import Scope
+from service.domain.errors import Fault, InvalidCursor, InvalidRequest, SessionNotFound
+from service.domain.ticket import Ticket
+from service.handlers.authentication import caller_of, credential_of, let_in, requires
+from service.handlers.bodies import HoldfastRequest
+from service.handlers.cursors import CursorText, read_cursor
+from service.handlers.event_sources import FeedEvents, SessionEvents
+from service.handlers.identifiers import identifier
+from service.handlers.messages import SEQ_MAX, Seq
+from service.handlers.openapi import REFUSALS, STREAM
+from service.handlers.parts import parts_of
+from service.handlers.streaming import EventStream
+from service.handlers.writing import Answer, write
+from service.store import events, feed
+from service.store.feed import View
+from service.streams import Source
+
+READS = (Scope.SESSIONS_READ,)
+LAST_EVENT_ID = "last-event-id"
+BODY_LESS = (b"", b"{}")
+
+TicketText = Annotated[
+    str | None,
+    QueryParameter(max_length=100, description="Instead of the `Authorization` header, which EventSource cannot send."),
+]
+Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+
+
+async def admit(request: Request[Any, Any, Any]) -> None:
+    """What a stream does before anything else: valid credentials, or a ticket that is used up here."""
+    parts = parts_of(request)
+    ticket = request.query_params.get("ticket")
+    authorization = request.headers.get("authorization")
+    if authorization is not None or ticket is None:
+        credential = await parts.authenticator.credential_of(authorization)
+    else:
+        async with parts.database.connect() as tx:
+            credential = await use_ticket(tx, ticket, _session_of(request))
+        if not await parts.authenticator.still_holds(credential):
+            raise errors.Unauthenticated("The credentials that this ticket was issued for are no longer valid.")
+    let_in(request, credential, READS)
+
+
+admit.scopes = READS  # type: ignore[attr-defined]  # read by `scopes_of`
+
+
+def _session_of(request: Request[Any, Any, Any]) -> UUID | None:
+    named: str | None = request.path_params.get("session_id")
+    return None if named is None else identifier(named, errors.Unauthenticated)
+
+
+@get(
+    "/sessions/{session_id:str}/events/stream",
+    before_request=admit,
+    opt={
+        REFUSALS: [SessionNotFound, InvalidCursor, errors.TooManyStreams],
+        STREAM: "The session has ended, and you have had its last event: do not come back.",
+    },
+    operation_id="streamEvents",
+)
+async def stream_events(
+    request: HoldfastRequest, session_id: FromPath[str], after_seq: Seq = None, ticket: TicketText = None
+) -> Response[bytes]:
+    """Follow a session's events live, as Server-Sent Events, each once and in order.
+
+    `id` is the event's `seq`, `event` its type, `data` the Event. With `Last-Event-ID` or `after_seq` (the header
+    wins) all that followed comes first, however old; without, it begins now. A comment comes at least every 15 s. It
+    ends after `session.ended` or `session.expired`, when the credentials end, and when the process stops or you read
+    too slowly: come back with the last id.
+    """
+    del ticket  # used up by `admit`
+    parts, caller, wanted = parts_of(request), caller_of(request), identifier(session_id, SessionNotFound)
+    after = _last_seq(request, after_seq)
+    async with parts.database.connect() as tx:
+        head = await events.head(tx, caller, wanted)
+    if head is None:
+        raise SessionNotFound
+    if after is None:
+        after = head.last_seq
+    if after > head.last_seq:
+        raise InvalidCursor("This session has no such event yet; start again with the last one that you have seen.")
+    if head.has_ended and after == head.last_seq:
+        return Response(content=None, status_code=204)  # type: ignore[arg-type]
+    return _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted), after)
+
+
+def _last_seq(request: HoldfastRequest, after_seq: int | None) -> int | None:
+    """Behind which event to begin; None: behind those there are.
+
+    Raises:
+        InvalidRequest: the Last-Event-ID is no event's number.
+    """
+    header = request.headers.get(LAST_EVENT_ID)
+    if not header:
+        return after_seq
+    if not (header.isascii() and header.isdigit() and len(header) <= len(str(SEQ_MAX)) and int(header) <= SEQ_MAX):
+        raise InvalidRequest([Fault("header.Last-Event-ID", "Must be the id of an event of this stream")])
+    return int(header)
+
+
+@get(
+    "/events/stream",
+    before_request=admit,
+    opt={REFUSALS: [InvalidCursor, errors.TooManyStreams], STREAM: None},
+    operation_id="streamAllEvents",
+)
+async def stream_all_events(
+    request: HoldfastRequest, cursor: CursorText = None, ticket: TicketText = None
+) -> Response[bytes]:
+    """Follow the events of all sessions that you may see, as Server-Sent Events, each once.
+
+    Those of one session come in its order. `id` is opaque and yours: send it back as `Last-Event-ID` (or as `cursor`;
+    the header wins), and all that followed comes first. It never ends by itself; all else is as with one session.
+    """
+    del ticket  # used up by `admit`
+    parts, caller = parts_of(request), caller_of(request)
+    source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user))
+    last = request.headers.get(LAST_EVENT_ID) or cursor
+    after = None if last is None else read_cursor(last, source.listing, Position)
+    async with parts.database.connect() as tx:
+        head = await feed.head(tx)
+    if after is not None and after > head:
+        raise InvalidCursor
+    return _stream(request, source, head if after is None else after)
+
+
+def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream:
+    parts = parts_of(request)
+    return EventStream(
+        source,
+        after,
+        credential_of(request),
+        streams=parts.streams,
+        authenticator=parts.authenticator,
+        metrics=parts.metrics,
+    )
+
+
+@post(
+    "/sessions/{session_id:str}/events/ticket",
+    before_request=requires(Scope.SESSIONS_READ),
+    status_code=201,
+    opt={REFUSALS: [SessionNotFound]},
+    operation_id="createStreamTicket",
+)
+async def create_stream_ticket(request: HoldfastRequest, session_id: FromPath[str]) -> Response[Ticket]:
+    """Get a ticket that opens this session's stream once, within a minute, for you: a browser's EventSource sends no
+
+    headers, but it can open `…/events/stream?ticket=…`. The stream ends when the credentials that you send now do.
+    """
+    return await _ticket(request, identifier(session_id, SessionNotFound))
+
+
+@post(
+    "/events/ticket",
+    before_request=requires(Scope.SESSIONS_READ),
+    status_code=201,
+    operation_id="createFeedTicket",
+)
+async def create_feed_ticket(request: HoldfastRequest) -> Response[Ticket]:
+    """Get a ticket that opens the stream across sessions once, within a minute, for you."""
+    return await _ticket(request, None)
+
+
+async def _ticket(request: HoldfastRequest, session_id: UUID | None) -> Response[Ticket]:
+    if (await request.body()).strip() not in BODY_LESS:
+        raise InvalidRequest([Fault("body", "This call takes no body")])
+
+    async def effect(tx: Any) -> Answer:
+        ticket = await issue_ticket(tx, credential_of(request), session_id)
+        return Answer.of(ticket, status=201, changed=False)
+
+    return await write(request, effect)
+
+
+HANDLERS = [stream_events, stream_all_events, create_stream_ticket, create_feed_ticket]

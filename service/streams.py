@@ -1,0 +1,317 @@
+"""Live streams: for all who watch the same thing in this process, one read of what is new, and none while nothing is.
+
+A *source* is what can be watched: a session's events, or those across sessions. Its *channel* stands at a position;
+when woken it reads on from there and hands what it read, encoded once, to every *watcher*. Wake-ups may be lost: one
+look for all channels together, every few seconds, finds those that are behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from service.domain.errors import TooManyStreams, Unavailable
+from service.log import get_logger
+
+STREAMS_MAX = 2000
+"""Of one process: at 30 KiB each 60 MB, and twice what was measured to be carried with ease."""
+
+STREAMS_PER_CALLER_MAX = 1000
+"""Of one caller in one process: a service that streams for its own users, and still no key that takes all places."""
+
+PAGE_EVENTS = 200
+"""Read at a time: some 100 KB."""
+
+BUFFER_BYTES_MAX = 256 * 1024
+"""What waits for a slow reader beside what the connection itself holds: some 500 events. Then it is dropped."""
+
+READS_AT_ONCE = 4
+"""A quarter of a process's connections: streams never take those of requests."""
+
+LOOK_SECONDS = 15.0
+"""What a lost wake-up costs at the most."""
+
+LOOK_SECONDS_IN_TROUBLE = 1.0
+"""The same while no wake-up is heard, or PostgreSQL was away a moment ago."""
+
+LOG = get_logger("streams")
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One event as it goes over the wire, with its place in the source; `is_last`: nothing follows."""
+
+    position: int
+    payload: bytes
+    is_last: bool = False
+
+
+class Source(Protocol):
+    """What can be watched."""
+
+    @property
+    def key(self) -> bytes:
+        """By which it is woken: 16 bytes."""
+
+    async def read(self, after: int, limit: int) -> list[Frame] | None:
+        """At most `limit` frames behind `after`, ascending; None: it is gone."""
+
+
+class Ending(StrEnum):
+    """Why a stream ends."""
+
+    ENDED = "ended"
+    GONE = "gone"
+    SLOW = "slow"
+    STOPPING = "stopping"
+    HUNG_UP = "hung_up"
+    UNAUTHENTICATED = "unauthenticated"
+    UNAVAILABLE = "unavailable"
+
+
+class Watcher:
+    """One reader of a channel: what it has been handed and not yet taken, within a bound."""
+
+    __slots__ = ("_bytes", "_changed", "_frames", "ending", "joined_at", "source")
+
+    def __init__(self, source: Source, joined_at: int) -> None:
+        self.source = source
+        self.joined_at = joined_at
+        """Where the channel stood: all that follows is handed over, all before has to be read."""
+        self.ending: Ending | None = None
+        self._frames: deque[Frame] = deque()
+        self._bytes = 0
+        self._changed = asyncio.Event()
+
+    def push(self, frames: list[Frame]) -> None:
+        """Hand frames over; a watcher that has not taken enough is finished, and what it was handed is forgotten."""
+        if self.ending is not None:
+            return
+        self._frames.extend(frames)
+        self._bytes += sum(len(frame.payload) for frame in frames)
+        if self._bytes > BUFFER_BYTES_MAX:
+            self._frames.clear()
+            self.ending = Ending.SLOW
+        self._changed.set()
+
+    def finish(self, ending: Ending) -> None:
+        """Let it end once it has taken what it was handed."""
+        self.ending = self.ending or ending
+        self._changed.set()
+
+    async def take(self, seconds: float) -> list[Frame]:
+        """What was handed over since the last time; waits for it, at most so long. Empty, too, when it is finished."""
+        if not self._changed.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+        frames, self._frames, self._bytes = list(self._frames), deque(), 0
+        self._changed.clear()
+        return frames
+
+
+class Channel:
+    """The one reader of a source for all its watchers in this process."""
+
+    __slots__ = ("_on_trouble", "_reading", "_reads", "_woken", "position", "source", "watchers")
+
+    def __init__(self, source: Source, position: int, reads: asyncio.Semaphore, on_trouble: Callable[[], None]) -> None:
+        self.source = source
+        self.position = position
+        self.watchers: set[Watcher] = set()
+        self._reads = reads
+        self._on_trouble = on_trouble
+        self._woken = False
+        self._reading: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Read on, now or once the read that is running has ended; returns at once."""
+        self._woken = True
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_while_woken(), name="stream-channel")
+
+    def finish(self, ending: Ending) -> None:
+        """Let all its watchers end."""
+        for watcher in self.watchers:
+            watcher.finish(ending)
+
+    async def _read_while_woken(self) -> None:
+        try:
+            while self._woken and self.watchers:
+                self._woken = False
+                await self._read()
+        except Unavailable:
+            self._on_trouble()
+        except Exception:  # the next look finds this channel behind, and tries again
+            LOG.exception("streams.broke")
+            self._on_trouble()
+        finally:
+            self._reading = None
+
+    async def _read(self) -> None:
+        """Read all that is new, and hand it over."""
+        is_full = True
+        while is_full:
+            async with self._reads:
+                frames = await self.source.read(self.position, PAGE_EVENTS)
+            if frames is None:
+                self.finish(Ending.GONE)
+                return
+            if frames:
+                self.position = frames[-1].position
+                for watcher in self.watchers:
+                    watcher.push(frames)
+                if frames[-1].is_last:
+                    self.finish(Ending.ENDED)
+            is_full = len(frames) == PAGE_EVENTS
+
+
+class Streams:
+    """All streams of a process. `find_behind`: which of the sources have something behind the positions given."""
+
+    def __init__(self, find_behind: Callable[[Mapping[bytes, tuple[Source, int]]], Awaitable[Iterable[bytes]]]) -> None:
+        self._find_behind = find_behind
+        self._channels: dict[bytes, Channel] = {}
+        self._callers: Counter[Hashable] = Counter()
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._look_now = asyncio.Event()
+        self._is_listening = False
+        self._in_trouble = False
+        self._is_stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many streams are open."""
+        return self._callers.total()
+
+    def start(self) -> None:
+        """Begin to look for what lost wake-ups forgot."""
+        self._loop = asyncio.get_running_loop()
+        self._looking = asyncio.create_task(self._look_again_and_again(), name="streams")
+
+    def drain_from_signal(self) -> None:
+        """`drain`, from a signal's handler."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self.drain)
+
+    def drain(self) -> None:
+        """Let every stream end, and take no other: this process stops."""
+        self._is_stopping = True
+        for channel in self._channels.values():
+            channel.finish(Ending.STOPPING)
+
+    async def stop(self) -> None:
+        """Let every stream end, and stop looking."""
+        self.drain()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def admit(self, caller: Hashable) -> None:
+        """Take a place for a stream of `caller`; `dismiss` gives it back.
+
+        Raises:
+            TooManyStreams: the caller has as many as one caller may have in one process.
+            Unavailable: the process has as many as it takes, or is about to stop.
+        """
+        if self._is_stopping or self.count >= STREAMS_MAX:
+            raise Unavailable("This process takes no more streams right now; try again, and with your last event's id.")
+        if self._callers[caller] >= STREAMS_PER_CALLER_MAX:
+            raise TooManyStreams
+        self._callers[caller] += 1
+
+    def dismiss(self, caller: Hashable) -> None:
+        """Give a place back."""
+        self._callers[caller] -= 1
+        if not self._callers[caller]:
+            del self._callers[caller]
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether streams should end."""
+        return self._is_stopping
+
+    async def read(self, source: Source, after: int) -> list[Frame] | None:
+        """A page of a source for one stream alone: what it has missed. In turn with the other reads of streams."""
+        async with self._reads:
+            return await source.read(after, PAGE_EVENTS)
+
+    def join(self, source: Source, after: int) -> Watcher:
+        """Watch a source from now on. Between `after` and `joined_at` is still to be read: join first, then read."""
+        channel = self._channels.get(source.key)
+        is_new = channel is None
+        if channel is None:
+            channel = Channel(source, after, self._reads, self._on_trouble)
+            self._channels[source.key] = channel
+        watcher = Watcher(source, channel.position)
+        channel.watchers.add(watcher)
+        if is_new:  # what came between the caller's own read and this moment woke nobody
+            channel.wake()
+        if self._is_stopping:
+            watcher.finish(Ending.STOPPING)
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        """Watch no more; a channel that nobody watches is forgotten."""
+        channel = self._channels.get(watcher.source.key)
+        if channel is None:
+            return
+        channel.watchers.discard(watcher)
+        if not channel.watchers:
+            del self._channels[watcher.source.key]
+
+    def wake(self, keys: Iterable[bytes]) -> None:
+        """Let those of these channels that are watched here read on; keys that nobody watches do nothing."""
+        for key in keys:
+            channel = self._channels.get(key)
+            if channel is not None:
+                channel.wake()
+
+    def set_listening(self, is_listening: bool) -> None:
+        """Note whether other processes' wake-ups are heard; when they are again, look for what was missed at once."""
+        self._is_listening = is_listening
+        self._look_now.set()
+
+    def _on_trouble(self) -> None:
+        if not self._in_trouble:
+            LOG.warning("streams.postponed", streams=self.count)
+        self._in_trouble = True
+        self._look_now.set()
+
+    async def _look_again_and_again(self) -> None:
+        while True:
+            is_quiet = self._is_listening and not self._in_trouble
+            # Spread, so that the processes of an installation do not all look at the same moment.
+            seconds = (LOOK_SECONDS if is_quiet else LOOK_SECONDS_IN_TROUBLE) * random.uniform(0.9, 1)  # noqa: S311
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._look_now.wait()
+                    if self._in_trouble:  # no hurry: whatever broke needs a moment
+                        await asyncio.sleep(LOOK_SECONDS_IN_TROUBLE)
+            self._look_now.clear()
+            await self._look()
+
+    async def _look(self) -> None:
+        watched = {key: (channel.source, channel.position) for key, channel in self._channels.items()}
+        if not watched:
+            self._in_trouble = False
+            return
+        try:
+            self.wake(await self._find_behind(watched))
+        except Unavailable:
+            self._on_trouble()
+        except Exception:  # what is watched must go on being watched
+            LOG.exception("streams.broke")
+            self._on_trouble()
+        else:
+            if self._in_trouble:
+                LOG.info("streams.resumed", streams=self.count)
+            self._in_trouble = False

@@ -1,0 +1,265 @@
+"""The seam between what is long past and what happens now: no gap and no repeat, whoever joins or wakes when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.errors import TooManyStreams, Unavailable
+from service.domain.ticket import Credential
+from service.handlers.streaming import EventStream
+from service.metrics import Metrics
+from service.streams import (
+    BUFFER_BYTES_MAX,
+    PAGE_EVENTS,
+    STREAMS_MAX,
+    STREAMS_PER_CALLER_MAX,
+    Ending,
+    Frame,
+    Source,
+    Streams,
+    Watcher,
+)
+
+KEY = b"k" * 16
+TURNS_MAX = 500
+"""Of the loop, several times what any of this takes; then as many again, at a pace in which timers get their turn."""
+
+CREDENTIAL = Credential(Caller("tenant", "service", CallerKind.SERVICE, frozenset({Scope.ADMIN})))
+
+
+class Log:
+    """A source whose reads take as many turns of the loop as the test says, and see what was written when they end."""
+
+    key = KEY
+
+    def __init__(self, turns: Iterable[int]) -> None:
+        self.written = 0
+        self.is_away = False
+        self._turns = iter(turns)
+
+    async def read(self, after: int, limit: int) -> list[Frame] | None:
+        turns = next(self._turns, 0)
+        for _ in range(turns // 2):
+            await asyncio.sleep(0)
+        if self.is_away:
+            raise Unavailable
+        frames = [Frame(n, b"%d," % n) for n in range(after + 1, min(self.written, after + limit) + 1)]
+        for _ in range(turns - turns // 2):  # what is written now is not in this answer
+            await asyncio.sleep(0)
+        return frames
+
+
+class Trusting:
+    """Holds every credential good."""
+
+    async def still_holds(self, _: Credential) -> bool:
+        return True
+
+
+class Reader:
+    """One stream that is served to nobody: what is sent comes here."""
+
+    def __init__(self, streams: Streams, source: Source, after: int) -> None:
+        self.after = after
+        self.sent = b""
+        self._hang_up = asyncio.Event()
+        stream = EventStream(
+            source, after, CREDENTIAL, streams=streams, authenticator=Trusting(), metrics=Metrics()  # type: ignore[arg-type]
+        )  # fmt: skip
+        answer: Any = stream.to_asgi_response()
+        self.serving = asyncio.create_task(answer({}, self._receive, self._send))
+
+    async def _receive(self) -> Any:
+        await self._hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.sent += message.get("body", b"")
+        await asyncio.sleep(0)
+
+    @property
+    def positions(self) -> list[int]:
+        _, _, told = self.sent.partition(b"\n\n")
+        return [int(number) for number in told.split(b",") if number.isdigit()]
+
+    async def hang_up(self) -> None:
+        self._hang_up.set()
+        await self.serving
+
+
+async def nobody_is_behind(_: Mapping[bytes, tuple[Source, int]]) -> list[bytes]:
+    return []
+
+
+async def until_quiet(readers: list[Reader], last: int) -> None:
+    """Wait until everybody has been told all; what never comes ends the test."""
+    turns = 0
+    while any(reader.positions[-1:] != [last] for reader in readers if reader.after < last):
+        await asyncio.sleep(0 if turns < TURNS_MAX else 0.001)
+        turns += 1
+        assert turns < 2 * TURNS_MAX, [reader.positions[-1:] for reader in readers]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 450)),
+        st.tuples(st.just("join"), st.integers(0, 100)),
+        st.tuples(st.just("leave"), st.integers(0, 5)),
+        st.tuples(st.just("wait"), st.integers(1, 8)),
+    ),
+    max_size=25,
+)
+
+
+@given(steps=STEPS, turns=st.lists(st.sampled_from([0, 0, 1, 3, 12]), min_size=5, max_size=60))
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[str, int]], turns: list[int]):
+    """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way."""
+
+    async def run() -> None:
+        streams, log, readers = Streams(nobody_is_behind), Log(turns), []
+        left: list[tuple[Reader, int]] = []
+        for step, number in steps:
+            if step == "write":
+                log.written += number
+                streams.wake([KEY])
+            elif step == "join":
+                readers.append(Reader(streams, log, log.written * number // 100))
+            elif step == "leave" and number < len(readers):
+                reader = readers.pop(number)
+                await reader.hang_up()
+                left.append((reader, log.written))
+            else:
+                for _ in range(number):
+                    await asyncio.sleep(0)
+        await until_quiet(readers, log.written)
+        for reader in readers:
+            assert reader.positions == list(range(reader.after + 1, log.written + 1))
+            await reader.hang_up()
+        for reader, _ in left:
+            assert reader.positions == list(range(reader.after + 1, reader.after + 1 + len(reader.positions)))
+        assert streams.count == 0
+        assert streams._channels == {}
+
+    asyncio.run(run())
+
+
+async def test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_one_itself():
+    streams, log = Streams(nobody_is_behind), Log([])
+    first = Reader(streams, log, 0)
+    for written in (1, 2):  # the second one comes through the channel, so that is at rest now
+        log.written = written
+        streams.wake([KEY])
+        await until_quiet([first], written)
+        await asyncio.sleep(0.01)
+    read, has_read, may_answer = log.read, asyncio.Event(), asyncio.Event()
+
+    async def answered_late(after: int, limit: int) -> list[Frame] | None:
+        log.read = read  # type: ignore[method-assign]
+        frames = await read(after, limit)
+        has_read.set()
+        await may_answer.wait()
+        return frames
+
+    log.read = answered_late  # type: ignore[method-assign]
+    second = Reader(streams, log, 0)
+    await has_read.wait()
+    log.written = 3
+    streams.wake([KEY])
+    await until_quiet([first], 3)
+    may_answer.set()
+    await until_quiet([second], 3)
+    for reader in (first, second):
+        await reader.hang_up()
+
+    assert first.positions == second.positions == [1, 2, 3]
+
+
+async def test_a_lost_wakeup_is_found_by_the_look(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("service.streams.LOOK_SECONDS_IN_TROUBLE", 0.001)
+
+    async def find_behind(watched: Mapping[bytes, tuple[Source, int]]) -> list[bytes]:
+        return [key for key, (_, position) in watched.items() if position < log.written]
+
+    streams, log = Streams(find_behind), Log([])
+    streams.start()
+    readers = [Reader(streams, log, 0) for _ in range(3)]
+    for written in (5, 300, 301):
+        log.written = written  # and nobody says so
+        await until_quiet(readers, written)
+    log.is_away = True
+    streams.wake([KEY])
+    await asyncio.sleep(0.05)
+    log.written, log.is_away = 302, False
+    await until_quiet(readers, 302)
+    await streams.stop()
+    for reader in readers:
+        await reader.serving
+
+    assert [reader.positions == list(range(1, 303)) for reader in readers] == [True] * 3
+    assert all(reader.sent.endswith(b": stopping\n\n") for reader in readers)
+
+
+async def test_however_many_watch_there_is_one_read_for_all():
+    streams, log = Streams(nobody_is_behind), Log([])
+    readers = [Reader(streams, log, 0) for _ in range(100)]
+    log.written = 1
+    streams.wake([KEY])
+    await until_quiet(readers, 1)
+    reads = 0
+    read = log.read
+
+    async def counted(after: int, limit: int) -> list[Frame] | None:
+        nonlocal reads
+        reads += 1
+        return await read(after, limit)
+
+    log.read = counted  # type: ignore[method-assign]
+    log.written = 2
+    streams.wake([KEY])
+    await until_quiet(readers, 2)
+    for reader in readers:
+        await reader.hang_up()
+
+    assert reads == 1
+
+
+async def test_a_watcher_that_takes_nothing_is_finished_and_holds_nothing():
+    watcher = Watcher(Log([]), 0)
+    frame = Frame(1, b"x" * (BUFFER_BYTES_MAX // 2))
+
+    watcher.push([frame])
+    watcher.push([frame])
+    assert watcher.ending is None
+    watcher.push([Frame(2, b"x")])
+
+    assert watcher.ending is Ending.SLOW
+    assert await watcher.take(1) == []
+
+
+async def test_places_are_limited_for_a_caller_and_for_the_process():
+    streams = Streams(nobody_is_behind)
+    for _ in range(STREAMS_PER_CALLER_MAX):
+        streams.admit("one")
+    with pytest.raises(TooManyStreams):
+        streams.admit("one")
+    for number in range(STREAMS_MAX - STREAMS_PER_CALLER_MAX):
+        streams.admit(number)
+    with pytest.raises(Unavailable):
+        streams.admit("another")
+    streams.dismiss("one")
+    streams.admit("another")
+
+    assert streams.count == STREAMS_MAX
+
+
+def test_a_page_fits_into_a_watchers_buffer():
+    assert PAGE_EVENTS * 1000 < BUFFER_BYTES_MAX
