@@ -22,6 +22,7 @@ from service.handlers import (
     reference,
     sessions,
     tool_calls,
+    webhooks,
 )
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> Edge:
             *attachments.HANDLERS,
             *context.HANDLERS,
             *events.HANDLERS,
+            *webhooks.HANDLERS,
             *api_keys.HANDLERS,
         ],
     )

@@ -116,9 +116,7 @@ async def act_on_tool_call(
 
     async def effect(tx: Any) -> Answer:
         call, changed = await commands.act_on_tool_call(tx, caller, wanted, wanted_call, asked, cause_of(request))
-        return Answer.of(
-            call, status=200, changed=changed, about=About(session_id=wanted, item_ids=[call.message_id])
-        )
+        return Answer.of(call, status=200, changed=changed, about=About(session_id=wanted, item_ids=[call.message_id]))
 
     return await write(request, effect)
 

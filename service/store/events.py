@@ -84,10 +84,11 @@ async def page(
     )
     if not rows:
         return None
-    return [_event(row) for row in rows if row["id"] is not None]
+    return [event_of(row) for row in rows if row["id"] is not None]
 
 
-def _event(row: Row) -> Event:
+def event_of(row: Row) -> Event:
+    """The event that a row holds."""
     return Event(
         id=row["id"],
         type=EventType(row["type"]),
