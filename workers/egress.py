@@ -20,6 +20,9 @@ from service.resolver import Resolve, resolve
 ATTEMPT_SECONDS_MAX = 15.0
 """API 7: from the name's look-up to the answer's headers."""
 
+CONNECT_SECONDS_MAX = 5.0
+"""For TCP, and again for TLS: three addresses that take nobody fit into one attempt."""
+
 ANSWER_BYTES_MAX = 64 * 1024
 """What is read of an answer at the most, as it comes and without unpacking it. Nothing of it is kept."""
 
@@ -92,12 +95,13 @@ class Egress:
         for address in others:
             try:
                 return await self._send(url, address, body, headers)
-            except httpx2.ConnectError:
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 continue
         return await self._send(url, last, body, headers)
 
     async def _send(self, url: httpx2.URL, address: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
-        request = httpx2.Request("POST", url, content=body, headers=headers, extensions={"sni_hostname": url.host})
+        extensions = {"sni_hostname": url.host, "timeout": {"connect": CONNECT_SECONDS_MAX}}
+        request = httpx2.Request("POST", url, content=body, headers=headers, extensions=extensions)
         request.url = url.copy_with(host=address)  # the headers are made: Host stays the name
         return await self._transport.handle_async_request(request)
 
