@@ -42,6 +42,17 @@ def start(module: str, port: int, environment: dict[str, str], ready_path: str, 
     return process
 
 
+def start_worker(queue: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start the worker of a queue; it works as soon as it is up, which nobody has to wait for."""
+    with (folder / f"worker-{queue}.log").open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workers", queue],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:
