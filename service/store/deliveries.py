@@ -57,8 +57,11 @@ MAKE = Statement(
 """An event whose session has been purged meanwhile is left out by the join."""
 
 LEAD_CLAIMS = Statement(
-    sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger))
+    sa.text("SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true)").bindparams(
+        sa.bindparam("lock", type_=sa.BigInteger)
+    )
 )
+"""No wait for the disk either: a claim that a crash of PostgreSQL forgets is simply made again."""
 
 CLAIM = Statement(
     sa.text(f"""

@@ -27,8 +27,8 @@ SLOTS = 200
 SWEEP_SECONDS = 1.0
 """What a lost doorbell costs at the most, and how late a retry may be."""
 
-CLAIM_INTERVAL_SECONDS = 0.005
-"""Between two claims: what ended meanwhile is made good by one."""
+CLAIM_INTERVAL_SECONDS = 0.01
+"""Between two claims: what has ended or come meanwhile is made good by one, instead of by one each."""
 
 RENEWAL_SECONDS = 3.0
 """A third of the lease: two renewals may get lost."""
