@@ -26,7 +26,7 @@ REDELIVERED_MAX = 10_000
 
 async def make_deliveries(tx: Tx, rows: list[OutboxRow]) -> Queue | None:
     """Each event is sent to the endpoints of its tenant that want it. Where nobody listens this is one small read."""
-    listening = await webhooks.lock_listening(tx, sorted({row.tenant_id for row in rows}))
+    listening = await webhooks.listening(tx, sorted({row.tenant_id for row in rows}))
     wanted = [
         Wanted(new_id(), listener.id, row.session_id, row.event_seq, listener.ordering == Ordering.NONE)
         for row in rows
@@ -35,6 +35,7 @@ async def make_deliveries(tx: Tx, rows: list[OutboxRow]) -> Queue | None:
     ]
     if not wanted:
         return None
+    await webhooks.hold_lanes(tx, [(one.endpoint_id, one.session_id) for one in wanted])
     await deliveries.make(tx, wanted)
     return Queue.WEBHOOKS
 
@@ -49,7 +50,7 @@ async def record_attempt(tx: Tx, held: Claim, outcome: Outcome, chance: float) -
 
     `chance` is from 0 to 1, and makes the jitter of the next wait.
     """
-    health = await webhooks.lock_for_record(tx, held.endpoint_id)
+    health = await webhooks.hold_for_record(tx, held.endpoint_id, held.session_id)
     if health is None:
         return None
     verdict = verdict_on(
@@ -70,7 +71,7 @@ async def record_attempt(tx: Tx, held: Claim, outcome: Outcome, chance: float) -
 
 async def drop_purged(tx: Tx, held: Claim) -> None:
     """Forget a delivery whose session was purged while the relay was making it."""
-    await webhooks.lock_for_record(tx, held.endpoint_id)
+    await webhooks.hold_for_record(tx, held.endpoint_id, held.session_id)
     await deliveries.drop(tx, held)
 
 
@@ -157,7 +158,8 @@ async def _locked(tx: Tx, caller: Caller, webhook_id: UUID) -> Webhook:
 
 
 async def _found(tx: Tx, caller: Caller, webhook_id: UUID) -> Webhook:
-    webhook = await webhooks.lock(tx, caller.tenant_id, webhook_id)
+    await webhooks.hold(tx, webhook_id)
+    webhook = await webhooks.get(tx, caller.tenant_id, webhook_id)
     if webhook is None:
         raise WebhookNotFound
     return webhook

@@ -46,6 +46,7 @@ async def change_webhook(tx: Tx, tenant_id: str, webhook_id: UUID, wanted: Chang
     Raises:
         WebhookNotFound: the tenant has no such endpoint.
     """
+    await store.hold(tx, webhook_id)
     webhook = await store.change(tx, tenant_id, webhook_id, wanted)
     if webhook is None:
         raise WebhookNotFound

@@ -50,11 +50,12 @@ MAKE = Statement(
                       CAST(:seqs AS bigint[]), CAST(:unordered AS boolean[]))
                AS wanted (id, endpoint_id, session_id, seq, is_unordered)) new
     JOIN events e ON e.session_id = new.session_id AND e.seq = new.seq
+    JOIN webhook_endpoints w ON w.id = new.endpoint_id AND w.deleted_at IS NULL
     ORDER BY new.id
     ON CONFLICT DO NOTHING
     """)
 )
-"""An event whose session has been purged meanwhile is left out by the join."""
+"""An event whose session has been purged meanwhile is left out by the join, and so is a deleted endpoint."""
 
 LEAD_CLAIMS = Statement(
     sa.text("SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true)").bindparams(
@@ -99,8 +100,8 @@ CLAIM = Statement(
         FROM due WHERE d.id = due.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
         RETURNING d.*, due.url, due.secret, due.old_secret
     )
-    SELECT c.id AS delivery_id, c.endpoint_id, c.url, c.secret, c.old_secret, c.event_id, c.event_type, c.attempt_count,
-           c.lease_token, c.test_event, statement_timestamp() AS moment,
+    SELECT c.id AS delivery_id, c.endpoint_id, c.session_id AS lane_id, c.url, c.secret, c.old_secret, c.event_id,
+           c.event_type, c.attempt_count, c.lease_token, c.test_event, statement_timestamp() AS moment,
            e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data
     FROM claimed c LEFT JOIN events e ON e.session_id = c.session_id AND e.seq = c.event_seq
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - constants of this module
@@ -190,6 +191,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
     delivery_id: UUID
     endpoint_id: UUID
+    session_id: UUID | None
     url: str
     secrets: list[str]
     event_id: UUID
@@ -209,7 +211,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 async def make(tx: Tx, wanted: list[Wanted]) -> None:
-    """Let each of these events be sent to its endpoint, whose row is held."""
+    """Let each of these events be sent to its endpoint, whose session there is held."""
     await tx.rows(
         MAKE,
         ids=[one.id for one in wanted],
@@ -242,7 +244,7 @@ async def give_back(tx: Tx, held: Claim) -> None:
 async def record(tx: Tx, held: Claim, outcome: Outcome, status: DeliveryStatus, retry_seconds: float | None) -> bool:
     """Record an attempt, and where it was the last one, let the next of its session be sent.
 
-    The endpoint's row is held. False: the claim was lost meanwhile, or the delivery is gone.
+    The session is held there. False: the claim was lost meanwhile, or the delivery is gone.
     """
     recorded = await tx.value(
         RECORD,
@@ -257,7 +259,7 @@ async def record(tx: Tx, held: Claim, outcome: Outcome, status: DeliveryStatus, 
 
 
 async def drop(tx: Tx, held: Claim) -> None:
-    """Take a delivery away whose event has been purged; the endpoint's row is held."""
+    """Take a delivery away whose event has been purged; the session is held there."""
     await tx.rows(DROP, **_fence(held))
 
 
@@ -281,6 +283,7 @@ def _claim(row: Row) -> Claim:
     return Claim(
         delivery_id=row["delivery_id"],
         endpoint_id=row["endpoint_id"],
+        session_id=row["lane_id"],
         url=row["url"],
         secrets=[secret for secret in (row["secret"], row["old_secret"]) if secret],
         event_id=row["event_id"],

@@ -10,7 +10,8 @@ from sqlalchemy.dialects import postgresql as pg
 
 from service.domain.delivery import FINISHED_DAYS_KEPT, Delivery, DeliveryStatus, Failure
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
-from service.store.tables import Id, Time
+from service.store.tables import Time
+from service.store.webhooks import hold
 
 COLUMNS = """id, endpoint_id, event_id, event_type, session_id, event_seq, status, attempt_count,
     CASE WHEN NOT is_in_flight THEN due_at END AS due_at, last_attempt_at, response_status, error, latency_ms,
@@ -114,11 +115,7 @@ DISABLED = Statement(
     """)
 )
 
-LOCK_DISABLED = Statement(
-    sa.text("""
-    SELECT id FROM webhook_endpoints WHERE id = :endpoint_id AND disabled_at IS NOT NULL FOR NO KEY UPDATE
-    """).bindparams(sa.bindparam("endpoint_id", type_=Id))
-)
+IS_DISABLED = Statement(sa.text("SELECT id FROM webhook_endpoints WHERE id = :endpoint_id AND disabled_at IS NOT NULL"))
 
 CANCEL = Statement(
     sa.text("""
@@ -225,14 +222,17 @@ async def redeliver_since(
 
 
 async def let_go(tx: Tx, endpoint_id: UUID, *, in_order: bool) -> None:
-    """Let those be sent for which it is time: the first of each session, or all. The endpoint's row is held."""
+    """Let those be sent for which it is time: the first of each session, or all. The endpoint is held."""
     await tx.rows(LET_FIRST_GO if in_order else LET_GO, endpoint_id=endpoint_id)
 
 
 async def cancel_some(tx: Tx, limit: int) -> int:
     """Cancel what waits for an endpoint that is disabled, but for what is on its way; how many."""
     endpoint_id: UUID | None = await tx.value(DISABLED)
-    if endpoint_id is None or await tx.value(LOCK_DISABLED, endpoint_id=endpoint_id) is None:
+    if endpoint_id is None:
+        return 0
+    await hold(tx, endpoint_id)
+    if await tx.value(IS_DISABLED, endpoint_id=endpoint_id) is None:  # it was enabled meanwhile
         return 0
     return int(await tx.value(CANCEL, endpoint_id=endpoint_id, limit=limit))
 
@@ -247,6 +247,7 @@ async def erase_some(tx: Tx, limit: int) -> int:
     endpoint_id: UUID | None = await tx.value(DELETED)
     if endpoint_id is None:
         return 0
+    await hold(tx, endpoint_id)
     erased = int(await tx.value(ERASE, endpoint_id=endpoint_id, limit=limit))
     if not erased:
         await tx.rows(ERASE_ENDPOINT, endpoint_id=endpoint_id)

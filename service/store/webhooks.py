@@ -1,6 +1,9 @@
-"""Webhook endpoints. Whoever changes which deliveries of an endpoint are pending holds its row's lock.
+"""Webhook endpoints, and the locks under which it changes which of their deliveries are pending.
 
-So "is an earlier one pending?" and "which one comes next?" are never asked of a state that is about to change.
+The relay and the workers share an endpoint, and hold each session of it (a lane) alone; who redelivers, enables or
+cancels holds the endpoint alone. So "is an earlier one pending?" and "which one comes next?" are never asked of a state
+that is about to change, and the relay's commit does not stand in the way of an endpoint's other sessions. The locks are
+advisory ones in a few hundred buckets, because PostgreSQL has room for thousands, not for one of each session.
 """
 
 from __future__ import annotations
@@ -51,8 +54,17 @@ PAGE = Statement(
 
 GET = Statement(sa.text(f"SELECT {COLUMNS} FROM webhook_endpoints WHERE id = :id AND {MINE}"))  # noqa: S608 - as above
 
-LOCK = Statement(
-    sa.text(f"SELECT {COLUMNS} FROM webhook_endpoints WHERE id = :id AND {MINE} FOR NO KEY UPDATE")  # noqa: S608
+ENDPOINTS_LOCK = 0x486F6B01
+LANES_LOCK = 0x486F6B02
+"""Classes of advisory locks ("Hok" in ASCII, and a number)."""
+
+ENDPOINT_BUCKET = f"{ENDPOINTS_LOCK}, hashtext(CAST({{endpoint}} AS text)) & 255"
+LANE_BUCKET = f"{LANES_LOCK}, hashtext(CAST({{endpoint}} AS text) || CAST({{session}} AS text)) & 255"
+
+HOLD = Statement(
+    sa.text(f"SELECT pg_advisory_xact_lock({ENDPOINT_BUCKET.format(endpoint=':id')})").bindparams(
+        sa.bindparam("id", type_=Id)
+    )
 )
 
 CHANGE = Statement(
@@ -89,22 +101,41 @@ DELETE = Statement(
     """)  # noqa: S608 - as above
 )
 
-LOCK_LISTENING = Statement(
+LISTENING = Statement(
     sa.text("""
     SELECT id, tenant_id, event_types, ordering FROM webhook_endpoints
-    WHERE tenant_id = ANY (:tenant_ids) AND disabled_at IS NULL AND deleted_at IS NULL
-    ORDER BY id FOR NO KEY UPDATE
+    WHERE tenant_id = ANY (:tenant_ids) AND disabled_at IS NULL AND deleted_at IS NULL ORDER BY id
     """).bindparams(sa.bindparam("tenant_ids", type_=pg.ARRAY(sa.Text)))
 )
 
-LOCK_FOR_RECORD = Statement(
-    sa.text("""
-    SELECT coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8 AS failing_seconds,
-           failing_since IS NOT NULL AS is_failing, set_config('synchronous_commit', 'off', true)
-    FROM webhook_endpoints WHERE id = :id AND deleted_at IS NULL FOR NO KEY UPDATE
-    """).bindparams(sa.bindparam("id", type_=Id))
+SHARE_ENDPOINTS = Statement(
+    sa.text(f"""
+    SELECT count(pg_advisory_xact_lock_shared({ENDPOINTS_LOCK}, bucket)) FROM (
+        SELECT DISTINCT hashtext(CAST(id AS text)) & 255 AS bucket FROM unnest(CAST(:endpoint_ids AS uuid[])) AS id
+        ORDER BY bucket) buckets
+    """)  # noqa: S608 - constants of this module
 )
 
+HOLD_LANES = Statement(
+    sa.text(f"""
+    SELECT count(pg_advisory_xact_lock({LANES_LOCK}, bucket)) FROM (
+        SELECT DISTINCT hashtext(CAST(endpoint AS text) || CAST(session AS text)) & 255 AS bucket
+        FROM unnest(CAST(:endpoint_ids AS uuid[]), CAST(:session_ids AS uuid[])) AS lane (endpoint, session)
+        ORDER BY bucket) buckets
+    """)  # noqa: S608 - as above
+)
+"""In one order for all, so that nobody waits in a circle; and after all endpoints."""
+
+HOLD_FOR_RECORD = Statement(
+    sa.text(f"""
+    SELECT pg_advisory_xact_lock_shared({ENDPOINT_BUCKET.format(endpoint=":id")}),
+           pg_advisory_xact_lock({LANE_BUCKET.format(endpoint=":id", session=":session_id")}),
+           set_config('synchronous_commit', 'off', true),
+           coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8 AS failing_seconds,
+           failing_since IS NOT NULL AS is_failing
+    FROM webhook_endpoints WHERE id = :id AND deleted_at IS NULL
+    """).bindparams(sa.bindparam("id", type_=Id), sa.bindparam("session_id", type_=Id))  # noqa: S608 - as above
+)
 """No wait for the disk: an attempt that a crash of PostgreSQL forgets is made again, under the same id, and the
 
 few milliseconds would count once for each delivery of an endpoint.
@@ -189,9 +220,12 @@ async def get(tx: Tx, tenant_id: str, webhook_id: UUID) -> Webhook | None:
     return _webhook_if_any(await tx.row(GET, tenant_id=tenant_id, id=webhook_id))
 
 
-async def lock(tx: Tx, tenant_id: str, webhook_id: UUID) -> Webhook | None:
-    """One of them, held: nobody makes or finishes deliveries of it until this transaction has ended."""
-    return _webhook_if_any(await tx.row(LOCK, tenant_id=tenant_id, id=webhook_id))
+async def hold(tx: Tx, webhook_id: UUID) -> None:
+    """Hold an endpoint alone: nobody makes or finishes deliveries of it until this transaction has ended.
+
+    To be called before anything else of it is locked.
+    """
+    await tx.value(HOLD, id=webhook_id)
 
 
 async def change(tx: Tx, tenant_id: str, webhook_id: UUID, wanted: Change) -> Webhook | None:
@@ -210,15 +244,22 @@ async def delete(tx: Tx, tenant_id: str, webhook_id: UUID) -> bool:
     return bool(await tx.value(DELETE, tenant_id=tenant_id, id=webhook_id))
 
 
-async def lock_listening(tx: Tx, tenant_ids: list[str]) -> list[Listener]:
-    """The endpoints of these tenants that are told of events, held."""
-    rows = await tx.rows(LOCK_LISTENING, tenant_ids=tenant_ids)
+async def listening(tx: Tx, tenant_ids: list[str]) -> list[Listener]:
+    """The endpoints of these tenants that are told of events."""
+    rows = await tx.rows(LISTENING, tenant_ids=tenant_ids)
     return [Listener(row["id"], row["tenant_id"], row["event_types"], row["ordering"]) for row in rows]
 
 
-async def lock_for_record(tx: Tx, endpoint_id: UUID) -> Health | None:
-    """How an endpoint has fared, held; None: it is gone."""
-    row = await tx.row(LOCK_FOR_RECORD, id=endpoint_id)
+async def hold_lanes(tx: Tx, lanes: list[tuple[UUID, UUID]]) -> None:
+    """Share these endpoints, and hold these sessions of them: nobody else makes or finishes deliveries there."""
+    endpoint_ids = [endpoint_id for endpoint_id, _ in lanes]
+    await tx.value(SHARE_ENDPOINTS, endpoint_ids=endpoint_ids)
+    await tx.value(HOLD_LANES, endpoint_ids=endpoint_ids, session_ids=[session_id for _, session_id in lanes])
+
+
+async def hold_for_record(tx: Tx, endpoint_id: UUID, session_id: UUID | None) -> Health | None:
+    """How an endpoint has fared; it is shared, and the session held. None: it is gone."""
+    row = await tx.row(HOLD_FOR_RECORD, id=endpoint_id, session_id=session_id or endpoint_id)
     return None if row is None else Health(row["failing_seconds"], row["is_failing"])
 
 

@@ -495,7 +495,7 @@ async def test_a_tenant_has_at_most_fifty_endpoints_also_when_they_come_at_once(
 
 
 async def test_relays_and_workers_at_once_leave_no_delivery_behind_and_keep_the_order(own_database: Database):
-    """What the lock on the endpoint's row is for: an event that comes just as the one before it is finished."""
+    """What the locks on an endpoint's sessions are for: an event that comes just as the one before it is finished."""
     async with Receiver() as receiver, delivering(own_database) as first, delivering(own_database) as second:
         await endpoint(own_database, receiver.url)
         sessions = [await opened(own_database, CALLER, activate=True) for _ in range(5)]
