@@ -20,10 +20,12 @@ from pathlib import Path
 import msgspec
 
 from bench.load import Outcome, request_bytes, run_load
-from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
+from bench.processes import cpu_seconds, free_port, resident_mb, start, start_worker, tree_cpu_seconds
 from bench.streams import measure_streams
 from bench.uploads import compare_uploads
+from bench.webhooks import measure_webhooks
 from service import development_key
+from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
 from service.store import migrate
 
@@ -37,6 +39,7 @@ TEXT = "The quick brown fox jumps over the lazy dog. " * 7
 HISTORY_MESSAGES = 200
 UPLOADS = "uploads"
 STREAMS = "streams"
+WEBHOOKS = "webhooks"
 
 
 class Side(msgspec.Struct):
@@ -117,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
-    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS, STREAMS], help="measure this operation alone")
+    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS], help="measure this operation alone")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
@@ -135,9 +138,11 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
     migrate.upgrade(database_url)
     key = development_key.ensure(database_url, folder)
     environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(folder)}
+    environment["HOLDFAST_WEBHOOK_ALLOW_PRIVATE"] = "true"
     ports = [free_port(), free_port()]
     product = start("service", ports[0], environment, "/health/ready", folder / "holdfast.log")
     bare = start("bench.yardstick", ports[1], environment, "/sessions", folder / "bare.log")
+    processes = [product, bare]
     try:
         sides = [
             Side("holdfast", ports[0], product.pid, "/api/v1", {"Authorization": f"Bearer {key}"}),
@@ -158,8 +163,12 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
             figures[UPLOADS] = compare_uploads(folder, ports[0], product.pid, sides[0].headers, options.rounds)
         if options.only in {None, STREAMS}:
             figures[STREAMS] = measure_streams(folder, environment, ports[0], product.pid, sides[0].headers)
+        if options.only in {None, WEBHOOKS}:
+            workers = [start_worker(queue, environment, folder) for queue in (Queue.EVENTS, Queue.WEBHOOKS)]
+            processes += workers
+            figures[WEBHOOKS] = measure_webhooks(ports[0], sides[0].headers)
     finally:
-        for process in (product, bare):
+        for process in processes:
             process.terminate()
             process.wait()
     return figures

@@ -52,7 +52,7 @@ async def _one_connection(port: int, deadline: float, next_request: Callable[[],
         while time.perf_counter() < deadline:
             began = time.perf_counter()
             writer.write(next_request())
-            status = await _read_answer(reader)
+            status = await read_answer(reader)
             outcome.latencies.append(time.perf_counter() - began)
             outcome.requests += 1
             outcome.failures += not status.startswith(b"HTTP/1.1 2")
@@ -61,7 +61,8 @@ async def _one_connection(port: int, deadline: float, next_request: Callable[[],
         await writer.wait_closed()
 
 
-async def _read_answer(reader: asyncio.StreamReader) -> bytes:
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read an answer to its end; its status line."""
     head = await reader.readuntil(b"\r\n\r\n")
     status, _, rest = head.partition(b"\r\n")
     for line in rest.split(b"\r\n"):

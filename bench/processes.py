@@ -42,6 +42,24 @@ def start(module: str, port: int, environment: dict[str, str], ready_path: str, 
     return process
 
 
+def start_worker(queue: str, environment: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    """Start the worker of a queue and wait until it works."""
+    log = folder / f"worker-{queue}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers", queue],
+            env=os.environ | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while "worker.started" not in log.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the worker of {queue} did not start:\n{log.read_text()[-2000:]}")
+        time.sleep(POLL_SECONDS)
+    return process
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:

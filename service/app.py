@@ -24,6 +24,7 @@ from service.handlers import (
     reference,
     sessions,
     tool_calls,
+    webhooks,
 )
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
@@ -94,6 +95,7 @@ def create_app(settings: Settings) -> Edge:
             *context.HANDLERS,
             *events.HANDLERS,
             *event_streams.HANDLERS,
+            *webhooks.HANDLERS,
             *api_keys.HANDLERS,
         ],
     )

@@ -16,7 +16,7 @@ from service.domain.work import Queue
 from service.ids import new_id
 from service.queue import open_queue
 from service.settings import Settings, SettingsError, read_settings
-from service.store import heartbeats, outbox, schema, server
+from service.store import deliveries, heartbeats, outbox, schema, server
 from service.store.engine import Database, Tx
 
 POSTGRES_VERSION_MIN = 150_000
@@ -57,7 +57,12 @@ def check_everything(environment: Mapping[str, str]) -> list[Finding]:
         settings = read_settings(environment)
     except SettingsError as error:
         return [Finding(Verdict.BAD, "configuration", str(error))]
-    return [Finding(Verdict.GOOD, "configuration"), *_credentials(settings), *asyncio.run(_check_servers(settings))]
+    return [
+        Finding(Verdict.GOOD, "configuration"),
+        *_credentials(settings),
+        *_egress(settings),
+        *asyncio.run(_check_servers(settings)),
+    ]
 
 
 def _credentials(settings: Settings) -> list[Finding]:
@@ -72,6 +77,18 @@ def _credentials(settings: Settings) -> list[Finding]:
             )
         ]
     return [Finding(Verdict.GOOD, "callers: API keys and JWT")]
+
+
+def _egress(settings: Settings) -> list[Finding]:
+    if not settings.webhook_allow_private:
+        return []
+    return [
+        Finding(
+            Verdict.WORRY,
+            "webhooks: private addresses are allowed",
+            "Unset HOLDFAST_WEBHOOK_ALLOW_PRIVATE, unless all who may make webhooks may reach your network.",
+        )
+    ]
 
 
 async def _check_servers(settings: Settings) -> list[Finding]:
@@ -125,6 +142,15 @@ async def _look_inside(tx: Tx) -> list[Finding]:
         )
     else:
         findings.append(Finding(Verdict.GOOD, f"outbox: {backlog.waiting} events wait"))
+    due = await deliveries.backlog(tx)
+    if due.oldest_seconds > LAG_SECONDS_MAX:
+        findings.append(
+            Finding(
+                Verdict.WORRY,
+                f"webhooks: {due.deliveries} deliveries wait, the first for {due.oldest_seconds:.0f} s",
+                "Start a worker of the queue 'webhooks', or one more: holdfast worker webhooks",
+            )
+        )
     silence = await heartbeats.silence_seconds(tx)
     findings += [_worker(queue, silence.get(queue)) for queue in Queue]
     return findings

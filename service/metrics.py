@@ -46,6 +46,12 @@ class Metrics:
         self.attachments_oldest_seconds = Gauge(
             "holdfast_attachments_lag_seconds", "How long the first of them has waited.", registry=self.registry
         )
+        self.webhooks_waiting = Gauge(
+            "holdfast_webhooks_waiting", "Deliveries that could be attempted now.", registry=self.registry
+        )
+        self.webhooks_oldest_seconds = Gauge(
+            "holdfast_webhooks_lag_seconds", "How long the first of them has waited.", registry=self.registry
+        )
         self.relayed = Counter(
             "holdfast_relayed", "Events relayed since the database was made.", registry=self.registry
         )

@@ -36,9 +36,10 @@ RINGS_WAITING_MAX = 100
 
 RELAY_EVENTS = "relay_events"
 INSPECT_ATTACHMENTS = "inspect_attachments"
+DELIVER_WEBHOOKS = "deliver_webhooks"
 """The jobs that are rung for, by name."""
 
-JOBS = {Queue.EVENTS: RELAY_EVENTS, Queue.ATTACHMENTS: INSPECT_ATTACHMENTS}
+JOBS = {Queue.EVENTS: RELAY_EVENTS, Queue.WEBHOOKS: DELIVER_WEBHOOKS, Queue.ATTACHMENTS: INSPECT_ATTACHMENTS}
 """What the worker of each queue is rung for."""
 
 LOG = get_logger("queue")

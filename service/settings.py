@@ -29,6 +29,7 @@ VARIABLES = {
     "storage_url": "HOLDFAST_STORAGE_URL",
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
     "clamd": "HOLDFAST_CLAMD",
+    "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
 
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage_url: str | None = None
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
+    webhook_allow_private: bool = False
 
     @property
     def files_folder(self) -> Path:

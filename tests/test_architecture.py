@@ -25,15 +25,30 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("service", "workers", "migrations")
 FOLDERS = (*OURS, "tests", "bench")
 
-SUPPORT = {"blobs", "ids", "log", "metrics", "queue", "settings", "streams", "wakeups"}
+SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "resolver", "settings", "streams", "wakeups"}
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain"},
-    "commands": {"store", "domain", "ids"},
+    "commands": {"store", "domain", "encoding", "ids"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
-    "workers": {"blobs", "commands", "store", "domain", "ids", "log", "queue", "settings", "wakeups"},
+    "workers": {
+        "blobs",
+        "commands",
+        "store",
+        "domain",
+        "encoding",
+        "ids",
+        "log",
+        "queue",
+        "resolver",
+        "settings",
+        "version",
+        "wakeups",
+    },
     "embedded": set(),
     "migrations": {"store"},
+    "encoding": {"store"},
+    "resolver": set(),
     "ids": set(),
     "settings": set(),
     "metrics": set(),
@@ -147,6 +162,7 @@ def users_of(package: str) -> set[str]:
         ("arq", {"queue", "wakeups", "workers"}),
         ("prometheus_client", {"metrics", "queue", "wakeups", "handlers"}),
         ("honcho", {"supervisor", "up"}),
+        ("standardwebhooks", {"workers"}),
     ],
 )
 def test_a_package_is_used_in_its_rooms_alone(package: str, rooms: set[str]):
@@ -279,7 +295,7 @@ def test_every_job_that_the_service_enqueues_is_one_that_a_worker_does(tmp_path:
     ]
 
     assert enqueuing == ["service.queue: JOBS[self._queue]"]
-    assert set(JOBS.values()) == {"relay_events", "inspect_attachments"}
+    assert set(JOBS.values()) == {"relay_events", "deliver_webhooks", "inspect_attachments"}
     assert set(JOBS.values()) <= done
 
 

@@ -12,20 +12,27 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import HTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import httpx2
 import pytest
+from standardwebhooks import Webhook
 
 from service.cli import main as holdfast
 from service.domain.attachment import AttachmentStatus
+from service.domain.delivery import RETRIES_AFTER_SECONDS, DeliveryStatus, Failure
 from service.domain.event import EventType
 from service.domain.session import MOVES
 from service.domain.tool_call import STEPS, CallStatus
+from service.domain.webhook import new_secret
 from service.embedded import launch
 from service.handlers.problems import STATUSES, title_of
 from service.metrics import Metrics
@@ -39,6 +46,7 @@ STATES = (ROOT / "docs" / "states.md").read_text()
 EVENTS = (ROOT / "docs" / "events.md").read_text()
 TOOL_CALLS = (ROOT / "docs" / "tool-calls.md").read_text()
 ATTACHMENTS = (ROOT / "docs" / "attachments.md").read_text()
+WEBHOOKS = (ROOT / "docs" / "webhooks.md").read_text()
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 SOURCES = sorted([*ROOT.glob("service/**/*.py"), *ROOT.glob("workers/**/*.py"), ROOT / "run.py"])
 
@@ -204,6 +212,53 @@ def test_the_walk_of_a_stream_answers_as_its_page_says(running: Running) -> None
         assert shape(expected).fullmatch(answer), f"{answer}\nis not\n{expected}"
 
 
+def test_the_walk_of_a_webhook_answers_as_its_page_says(running: Running) -> None:
+    walk = section(WEBHOOKS, "## A walk")
+    (lines,), (shown,) = block(walk, "bash"), block(walk, "text")
+
+    answers = running.run(lines)
+
+    assert lines.count("curl ") == len(answers) == len(shown.splitlines()) == 8
+    for answer, expected in zip(answers, shown.splitlines(), strict=True):
+        assert shape(expected).fullmatch(answer), f"{answer}\nis not\n{expected}"
+    assert LEFT_OUT not in "".join(answers)
+
+
+def test_the_receiver_of_the_webhooks_page_takes_what_is_signed_and_nothing_else() -> None:
+    (source,) = block(WEBHOOKS, "python")
+    names: dict[str, Any] = {}
+    exec(source, names)  # noqa: S102 - our own page
+    secret, seen = new_secret(), []
+    body = b'{"type": "message.created"}'
+    signed = {
+        "webhook-id": "id",
+        "webhook-timestamp": str(int(time.time())),
+        "webhook-signature": Webhook(secret).sign("id", datetime.now(UTC), body.decode()),
+    }
+    members = {"secret": secret, "handle_event": lambda _, event: seen.append(event), "log_message": lambda *_: None}
+    receiver = type("Taking", (names["Receiver"],), members)
+    with HTTPServer(("127.0.0.1", 0), receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        answers = [
+            httpx2.post(url, content=sent, headers=signed, trust_env=False).status_code for sent in (body, body + b" ")
+        ]
+        server.shutdown()
+
+    assert answers == [204, 401]
+    assert seen == [{"type": "message.created"}]
+
+
+def test_the_webhooks_page_names_every_status_and_every_error_and_the_schedule() -> None:
+    became = section(WEBHOOKS, "## What became of it")
+
+    assert [cells[0].strip("`") for cells in rows(became)] == [status.value for status in DeliveryStatus]
+    assert {failure.value for failure in Failure} <= set(re.findall(r"`([a-z_]+)`", became))
+    spoken = {5: "5 s", 300: "5 min", 1800: "30 min"} | {hours * 3600: f"{hours} h" for hours in range(1, 25)}
+    *first, last = [spoken[seconds] for seconds in RETRIES_AFTER_SECONDS]
+    assert f"after {', '.join(first)} and {last}" in WEBHOOKS
+
+
 def test_the_token_of_the_operations_page_opens_a_session(running: Running) -> None:
     _, use = block(section(OPERATIONS, "## JSON Web Tokens"), "bash")
 
@@ -293,7 +348,8 @@ def test_the_operations_page_explains_every_variable() -> None:
     assert set(VARIABLES.values()) <= set(table)
     for field, variable in VARIABLES.items():
         default = getattr(Settings(database_url="", redis_url=""), field)
-        assert table[variable] == ("none" if default in {None, ""} else str(default)), variable
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        assert table[variable] == ("none" if default is None or default == "" else shown), variable
 
 
 def test_the_readme_names_only_variables_that_exist() -> None:

@@ -17,23 +17,35 @@ from service.domain.errors import Unavailable
 from service.domain.work import Queue
 from service.ids import new_id
 from service.log import get_logger
-from service.queue import INSPECT_ATTACHMENTS, JOBS, RELAY_EVENTS, Doorbell, decode_job, encode_job, open_queue
+from service.queue import (
+    DELIVER_WEBHOOKS,
+    INSPECT_ATTACHMENTS,
+    JOBS,
+    RELAY_EVENTS,
+    Doorbell,
+    decode_job,
+    encode_job,
+    open_queue,
+)
 from service.settings import Settings
 from service.store import heartbeats
 from service.store.engine import Database
 from service.wakeups import Waker, session_key
+from workers.egress import Egress
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
+from workers.jobs.deliver_webhooks import Deliveries, deliver_webhooks
 from workers.jobs.expire_sessions import sweep_expired_sessions
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
 from workers.jobs.forget_tickets import sweep_tickets
 from workers.jobs.inspect_attachments import Inspections, inspect_attachments
 from workers.jobs.relay_events import Relay, relay_events
+from workers.jobs.tidy_deliveries import sweep_deliveries
 from workers.sweeps import Sweep, sweep_until
 from workers.worker import SurvivingWorker
 
 CONNECTIONS_MAX = 4
-"""Sweeps, the relay and the sign of life, each at a time."""
+"""Sweeps, the relay and the sign of life, each at a time; or claims, records and renewals of webhooks."""
 
 REDIS_SECONDS_MAX = 1.0
 """A poll that takes longer is a Redis in trouble."""
@@ -76,7 +88,7 @@ def work_of(
     wake: Callable[[Queue], None],
     wake_watchers: Callable[..., None] = lambda *_: None,
 ) -> Work:
-    """The work of each queue; the webhooks' will come with its feature.
+    """The work of each queue.
 
     `wake` rings a queue's worker, `wake_watchers` wakes streams by their keys.
     """
@@ -98,7 +110,15 @@ def work_of(
             ]
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
-            return Work({}, [], {}, job_seconds_max=20, jobs_at_once=50)
+            found = Deliveries(database, Egress(allows_private=settings.webhook_allow_private))
+            return Work(
+                {DELIVER_WEBHOOKS: deliver_webhooks},
+                [Sweep("tidy_deliveries", SWEEP_SECONDS, partial(sweep_deliveries, database))],
+                {"deliveries": found},
+                job_seconds_max=10,
+                jobs_at_once=2,
+                until_stop=[found.work_until],
+            )
         case Queue.ATTACHMENTS:
             blobs = BlobStore(settings.storage_url, settings.files_folder)
             blobs.open()

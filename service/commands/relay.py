@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
+from service.commands.deliveries import make_deliveries
 from service.domain.event import EventType
 from service.domain.work import Queue
 from service.store import feed, outbox
@@ -14,19 +16,23 @@ from service.store.outbox import OutboxRow, Progress
 BATCH_ROWS_MAX = 500
 """Large enough to drain thousands of events a second, small enough to commit within milliseconds."""
 
-Reaction = Callable[[Tx, OutboxRow], Awaitable[Queue | None]]
-"""Makes the rows that an event gives rise to, and says whose worker has something to do once they are committed."""
+Reaction = Callable[[Tx, list[OutboxRow]], Awaitable[Queue | None]]
+"""Makes the rows that events give rise to, and says whose worker has something to do once they are committed.
+
+It gets all events of a batch that it follows from at once, in their order.
+"""
 
 
-async def inspect_file(_tx: Tx, _row: OutboxRow) -> Queue:
+async def inspect_files(_tx: Tx, _rows: list[OutboxRow]) -> Queue:
     """A new file is inspected. Its own row is the work; there is nothing to add to it."""
     return Queue.ATTACHMENTS
 
 
 REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {
-    EventType.ATTACHMENT_UPLOADED: (inspect_file,),
+    **dict.fromkeys(EventType, (make_deliveries,)),
+    EventType.ATTACHMENT_UPLOADED: (make_deliveries, inspect_files),
 }
-"""Event type → what follows from it, in this order, in the transaction that takes the event out of the outbox."""
+"""Event type → what follows from it, in the transaction that takes the event out of the outbox."""
 
 
 async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:
@@ -40,7 +46,11 @@ async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue], se
     """
     await outbox.lead(tx)
     rows = await outbox.take(tx, BATCH_ROWS_MAX)
-    woken = {await reaction(tx, row) for row in rows for reaction in REACTIONS.get(row.event_type, ())}
+    followed: dict[Reaction, list[OutboxRow]] = defaultdict(list)
+    for row in rows:
+        for reaction in REACTIONS.get(row.event_type, ()):
+            followed[reaction].append(row)
+    woken = {await reaction(tx, caused_by) for reaction, caused_by in followed.items()}
     progress = await outbox.advance(tx, len(rows))
     views = await feed.record(tx, rows, progress.relayed_total - len(rows)) if rows else set()
     return rows, progress, {queue for queue in woken if queue is not None}, views

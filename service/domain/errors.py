@@ -154,6 +154,26 @@ class AttachmentTooLarge(DomainError):
     code = "attachment_too_large"
 
 
+class WebhookNotFound(DomainError):
+    """There is no such webhook."""
+
+    code = "webhook_not_found"
+
+
+class DeliveryNotFound(NotFound):
+    """There is no such delivery of this webhook."""
+
+
+class WebhookDisabled(InvalidTransition):
+    """This webhook is disabled, so nothing is sent to it; enable it first."""
+
+
+class WebhookLimitExceeded(DomainError):
+    """The tenant has as many webhooks as it may; delete one that is not needed any more."""
+
+    code = "webhook_limit_exceeded"
+
+
 class RangeNotSatisfiable(DomainError):
     """The range begins behind the end of the file."""
 

@@ -7,6 +7,8 @@ from typing import Any
 SESSION_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 MESSAGE_ID = "019aabcd-0001-7abc-8def-0123456789ab"
 
+WEBHOOK_ID = "019aabcd-0005-7abc-8def-0123456789ab"
+
 EXAMPLES: dict[str, Any] = {
     "CreateSession": {
         "agent_id": "support-agent",
@@ -43,6 +45,47 @@ EXAMPLES: dict[str, Any] = {
             "revoked_at": None,
         },
         "secret": "hf_" + 39 * "x" + "c4Qz",
+    },
+    "CreateWebhook": {
+        "url": "https://hooks.example.com/holdfast",
+        "event_types": ["message.created", "tool_call.requested"],
+        "description": "The shop's inbox",
+    },
+    "ChangeWebhook": {"event_types": [], "disabled": False},
+    "RedeliverSince": {"since": "2026-01-31T12:00:00Z", "statuses": ["failed"]},
+    "WebhookWithSecret": {
+        "webhook": {
+            "id": WEBHOOK_ID,
+            "url": "https://hooks.example.com/holdfast",
+            "event_types": ["message.created", "tool_call.requested"],
+            "description": "The shop's inbox",
+            "ordering": "session",
+            "disabled": False,
+            "disabled_reason": None,
+            "disabled_at": None,
+            "failing_since": None,
+            "old_secret_expires_at": None,
+            "created_at": "2026-01-31T12:00:00.123456Z",
+            "updated_at": "2026-01-31T12:00:00.123456Z",
+        },
+        "secret": "whsec_" + 43 * "x" + "=",
+    },
+    "Delivery": {
+        "id": "019aabcd-0006-7abc-8def-0123456789ab",
+        "webhook_id": WEBHOOK_ID,
+        "event_id": "019aabcd-0002-7abc-8def-0123456789ab",
+        "event_type": "message.created",
+        "session_id": SESSION_ID,
+        "event_seq": 4,
+        "status": "pending",
+        "attempts": 1,
+        "next_attempt_at": "2026-01-31T12:00:05.123456Z",
+        "last_attempt_at": "2026-01-31T12:00:00.223456Z",
+        "response_status": 503,
+        "error": "bad_status",
+        "latency_ms": 41,
+        "created_at": "2026-01-31T12:00:00.123456Z",
+        "finished_at": None,
     },
     "Session": {
         "id": SESSION_ID,

@@ -108,7 +108,7 @@ UPLOAD_BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "api-keys"}
+TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
 TAG_PATTERN = r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'
 
 

@@ -169,7 +169,15 @@ EXPIRE = Statement(
 
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
-    for table in ("messages", "tool_calls", "attachments", "events", "outbox", "event_positions")
+    for table in (
+        "messages",
+        "tool_calls",
+        "attachments",
+        "events",
+        "outbox",
+        "event_positions",
+        "webhook_deliveries",
+    )
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
 
 STATUSES = {status.value: status for status in Status}

@@ -258,6 +258,73 @@ worker_heartbeats = sa.Table(
     sa.Column("seen_at", Time, nullable=False),
 )
 
+webhook_endpoints = sa.Table(
+    "webhook_endpoints",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("event_types", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("ordering", sa.Text, nullable=False),
+    # In the clear: they have to sign. Whoever can read them here can read the events themselves beside them.
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("old_secret", sa.Text),
+    sa.Column("old_secret_expires_at", Time),
+    sa.Column("disabled_at", Time),
+    sa.Column("disabled_reason", sa.Text),
+    sa.Column("failing_since", Time),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("updated_at", Time, nullable=False),
+    # Hidden from then on; the row goes when the last of its deliveries is gone.
+    sa.Column("deleted_at", Time),
+    sa.CheckConstraint("ordering IN ('session', 'none')", name="ordering"),
+    sa.CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_why"),
+    sa.CheckConstraint("disabled_reason IN ('requested', 'gone', 'failing')", name="disabled_reason"),
+    sa.Index("webhook_endpoints_tenant_idx", "tenant_id", "id"),
+)
+
+webhook_deliveries = sa.Table(
+    "webhook_deliveries",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("tenant_id", sa.Text, nullable=False),
+    sa.Column("endpoint_id", Id, nullable=False),
+    # NULL for a test, which is about no session and brings its own body.
+    sa.Column("session_id", Id),
+    sa.Column("event_seq", sa.BigInteger),
+    sa.Column("event_id", Id, nullable=False),
+    sa.Column("event_type", sa.Text, nullable=False),
+    sa.Column("test_event", pg.JSON),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("attempt_count", sa.SmallInteger, nullable=False),
+    # The work: from when on it may be claimed (again); NULL while an earlier one of its session is pending. A claim is
+    # in flight until then, and its token is the fence against whoever held it before.
+    sa.Column("due_at", Time),
+    sa.Column("is_in_flight", sa.Boolean, nullable=False),
+    sa.Column("lease_token", sa.BigInteger, nullable=False),
+    sa.Column("response_status", sa.SmallInteger),
+    sa.Column("error", sa.Text),
+    sa.Column("latency_ms", sa.Integer),
+    sa.Column("created_at", Time, nullable=False),
+    sa.Column("last_attempt_at", Time),
+    sa.Column("finished_at", Time),
+    sa.CheckConstraint("status IN ('pending', 'succeeded', 'failed', 'cancelled')", name="status"),
+    sa.CheckConstraint("(status = 'pending') = (finished_at IS NULL)", name="finished_at"),
+    sa.CheckConstraint("(session_id IS NULL) = (event_seq IS NULL)", name="event"),
+    sa.CheckConstraint("(session_id IS NULL) = (test_event IS NOT NULL)", name="test"),
+    # In this order it finds a session's deliveries, too, when the session is purged.
+    sa.UniqueConstraint("session_id", "endpoint_id", "event_seq", name="webhook_deliveries_event_key"),
+    sa.Index("webhook_deliveries_lane_idx", "endpoint_id", "session_id", "event_seq",
+             postgresql_where=sa.text("status = 'pending'")),
+    sa.Index("webhook_deliveries_due_idx", "endpoint_id", "due_at",
+             postgresql_where=sa.text("status = 'pending' AND due_at IS NOT NULL")),
+    sa.Index("webhook_deliveries_flight_idx", "endpoint_id", postgresql_where=sa.text("is_in_flight")),
+    sa.Index("webhook_deliveries_endpoint_idx", "endpoint_id", "id"),
+    sa.Index("webhook_deliveries_status_idx", "endpoint_id", "status", "id"),
+    sa.Index("webhook_deliveries_finished_idx", "finished_at", postgresql_where=sa.text("finished_at IS NOT NULL")),
+)  # fmt: skip
+
 api_keys = sa.Table(
     "api_keys",
     METADATA,

@@ -173,12 +173,15 @@ class Web(Part):
 class Stack:
     """Servers, web and worker processes in a folder that is removed at the end."""
 
-    def __init__(self, bytecode: Path, *, webs: int = 2, queues: Sequence[Queue] = (Queue.EVENTS,)) -> None:
+    def __init__(
+        self, bytecode: Path, *, webs: int = 2, queues: Sequence[Queue] = (Queue.EVENTS,), **settings: str
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-e2e-"))
         self.servers = EmbeddedServers(self.folder, durable=True, say=lambda _line: None)
         self._bytecode = bytecode
         self._webs = webs
         self._queues = queues
+        self._settings = settings
         self.webs: list[Web] = []
         self.workers: list[Part] = []
         self.ledger = Ledger("")
@@ -203,7 +206,11 @@ class Stack:
         migrate.upgrade(database_url)
         self.ledger = Ledger(database_url)
         self.environment = clean_environment(
-            self._bytecode, DATABASE_URL=database_url, REDIS_URL=redis_url, HOLDFAST_DATA_DIR=str(self.folder)
+            self._bytecode,
+            DATABASE_URL=database_url,
+            REDIS_URL=redis_url,
+            HOLDFAST_DATA_DIR=str(self.folder),
+            **self._settings,
         )
         logs = self.folder / "processes"
         logs.mkdir()

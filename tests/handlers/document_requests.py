@@ -135,17 +135,21 @@ async def conversation(client: httpx2.AsyncClient, **opening: Any) -> dict[str, 
     message = await _made(client, f"{path}/messages", json=ASKING)
     attachment = await _made(client, f"{path}/attachments", content=b"words")
     key = await _made(client, "/api-keys", json={"name": "x"})
+    webhook = (await _made(client, "/webhooks", json={"url": "https://hooks.example.com"}))["webhook"]
+    delivery = await _made(client, f"/webhooks/{webhook['id']}/test")
     return {
         "session_id": session["id"],
         "message_id": message["id"],
         "call_id": message["tool_calls"][0]["id"],
         "attachment_id": attachment["id"],
         "key_id": key["api_key"]["id"],
+        "webhook_id": webhook["id"],
+        "delivery_id": delivery["id"],
     }
 
 
 async def _made(client: httpx2.AsyncClient, path: str, **body: Any) -> dict[str, Any]:
     answer = await client.post(f"/api/v1{path}", **body)
-    assert answer.status_code == 201, f"POST {path}: {answer.text}"
+    assert answer.status_code in {201, 202}, f"POST {path}: {answer.text}"
     made: dict[str, Any] = answer.json()
     return made

@@ -11,6 +11,7 @@ import pytest
 from litestar.routes import HTTPRoute
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
+from service.domain.delivery import Delivery
 from service.domain.event import Event
 from service.domain.message import Message, MessageDraft
 from service.domain.session import Session
@@ -20,6 +21,7 @@ from service.handlers.examples import EXAMPLES
 from service.handlers.messages import MessageBatch
 from service.handlers.problems import STATUSES
 from service.handlers.sessions import ChangeSession, CreateSession
+from service.handlers.webhooks import ChangeWebhook, CreateWebhook, RedeliverSince, WebhookWithSecret
 
 KINDS: dict[str, Any] = {
     kind.__name__: kind
@@ -30,6 +32,11 @@ KINDS: dict[str, Any] = {
         MessageBatch,
         CreateApiKey,
         CreatedApiKey,
+        CreateWebhook,
+        ChangeWebhook,
+        RedeliverSince,
+        WebhookWithSecret,
+        Delivery,
         Session,
         Message,
         Event,
@@ -127,6 +134,9 @@ def test_every_object_that_is_read_from_a_body_is_closed(document, operations):
         "actOnToolCall",
         "uploadAttachment",
         "createApiKey",
+        "createWebhook",
+        "changeWebhook",
+        "redeliverSince",
     }
     for operation_id, body in bodies.items():
         for path, schema in objects(body, operation_id):
@@ -190,6 +200,16 @@ def test_every_code_stands_at_some_operation(operations):
         ("createApiKey", "201 400 401 403 409 413 415 422 503"),
         ("listApiKeys", "200 400 401 403 503"),
         ("revokeApiKey", "204 400 401 403 404 503"),
+        ("createWebhook", "201 400 401 403 409 413 415 422 503"),
+        ("listWebhooks", "200 400 401 403 503"),
+        ("getWebhook", "200 400 401 403 404 503"),
+        ("changeWebhook", "200 400 401 403 404 413 415 422 503"),
+        ("deleteWebhook", "204 400 401 403 404 503"),
+        ("rotateWebhookSecret", "200 400 401 403 404 409 413 422 503"),
+        ("testWebhook", "202 400 401 403 404 409 413 422 503"),
+        ("listDeliveries", "200 400 401 403 404 503"),
+        ("redeliver", "202 400 401 403 404 409 413 422 503"),
+        ("redeliverSince", "202 400 401 403 404 409 413 415 422 503"),
         ("isAlive", "200"),
         ("isReady", "200 503"),
         ("metrics", "200"),
@@ -218,7 +238,7 @@ def test_every_example_is_what_its_type_reads_and_its_schema_allows(document, na
     jsonschema_rs.validator_for(schema_of(document, name), validate_formats=True).validate(example)
     read = decoded(json.dumps(example).encode(), KINDS[name])
     assert isinstance(read, KINDS[name])
-    if name.startswith(("Create", "Change", "Message")) and name not in {"Message", "CreatedApiKey"}:
+    if name.startswith(("Create", "Change", "Message", "Redeliver")) and name not in {"Message", "CreatedApiKey"}:
         assert set(example) <= {field.name for field in msgspec.structs.fields(KINDS[name])}
     else:
         assert set(example) == {field.name for field in msgspec.structs.fields(KINDS[name]) if field.required}
@@ -234,9 +254,12 @@ async def test_the_examples_work(api, document):
         await api.post(f"{path}/messages", json=EXAMPLES["MessageDraft"]),
         await api.post(f"{path}/messages/batch", json=EXAMPLES["MessageBatch"]),
         await api.post("/api-keys", json=EXAMPLES["CreateApiKey"]),
+        webhook := await api.post("/webhooks", json=EXAMPLES["CreateWebhook"]),
+        await api.patch(f"/webhooks/{webhook.json()['webhook']['id']}", json=EXAMPLES["ChangeWebhook"]),
+        await api.post(f"/webhooks/{webhook.json()['webhook']['id']}/redeliver", json=EXAMPLES["RedeliverSince"]),
     ]
 
-    assert [answer.status_code for answer in answers] == [201, 200, 201, 201, 201]
+    assert [answer.status_code for answer in answers] == [201, 200, 201, 201, 201, 201, 200, 202]
 
 
 async def test_answers_are_what_the_schemas_say(api, document, open_session):

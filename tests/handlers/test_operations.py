@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import shutil
 import tempfile
 import time
@@ -188,6 +189,9 @@ async def test_without_postgresql_every_route_says_503(app_with, client_of, sett
         "appendMessages": {"messages": [{"content": "x"}]},
         "actOnToolCall": {"action": "start"},
         "createApiKey": {"name": "x"},
+        "createWebhook": {"url": "https://hooks.example.com"},
+        "changeWebhook": {"description": "x"},
+        "redeliverSince": {"since": "2026-01-31T12:00:00Z"},
     }
     async with app_with(database_url=NO_DATABASE) as edge:
         for secret in (token, "hf_unknown"):
@@ -197,8 +201,7 @@ async def test_without_postgresql_every_route_says_503(app_with, client_of, sett
                         if "security" not in operation:
                             continue
                         address = path
-                        for name in ("session_id", "message_id", "call_id", "attachment_id", "key_id"):
-                            address = address.replace(f"{{{name}}}", "019aabcd-0000-7abc-8def-0123456789ab")
+                        address = re.sub(r"{\w+}", "019aabcd-0000-7abc-8def-0123456789ab", address)
                         body = bodies.get(operation["operationId"])
                         answer = await client.request(method, address, **({"json": body} if body else {}))
 

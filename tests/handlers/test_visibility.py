@@ -89,6 +89,8 @@ async def state_of(owner: Caller) -> list[dict[str, Any]]:
         f"{path}/attachments",
         f"{path}/events",
         "/api/v1/api-keys",
+        "/api/v1/webhooks",
+        f"/api/v1/webhooks/{owner.ids['webhook_id']}/deliveries",
     )
     return [(await owner.client.get(address)).json() for address in lists]
 
@@ -242,7 +244,8 @@ def malformed(id_: str) -> list[str]:
 @pytest.mark.parametrize("who", ["other_user", "other_tenant"])
 async def test_what_is_somebody_elses_is_in_no_listing(operation: Operation, who: str, callers: dict[str, Caller]):
     owner, stranger = callers["owner"], callers[who]
-    shared = {owner.ids["key_id"]} if who == "other_user" else set()  # keys belong to the tenant as a whole
+    # Keys and webhooks belong to the tenant as a whole.
+    shared = {owner.ids[name] for name in ("key_id", "webhook_id", "delivery_id")} if who == "other_user" else set()
     before = await state_of(owner)
 
     answer = await operation.call(stranger.client, {})

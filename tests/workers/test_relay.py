@@ -108,8 +108,8 @@ async def test_what_was_told_before_a_drain_began_is_relayed_when_the_drains_hav
 async def test_events_are_relayed_in_the_order_of_the_outbox(own_database: Database, monkeypatch: pytest.MonkeyPatch):
     seen: list[OutboxRow] = []
 
-    async def see(_: Tx, row: OutboxRow) -> None:
-        seen.append(row)
+    async def see(_: Tx, rows: list[OutboxRow]) -> None:
+        seen.extend(rows)
 
     monkeypatch.setattr(commands, "REACTIONS", dict.fromkeys(EventType, (see,)))
     await tell(own_database, 1200)
@@ -132,10 +132,11 @@ async def test_a_relay_that_breaks_before_it_commits_loses_and_counts_nothing(
     seen: list[int] = []
     breaks = iter([False] * 5 + [True])
 
-    async def react(_: Tx, row: OutboxRow) -> None:
-        if next(breaks, False):
-            raise RuntimeError("broken")
-        seen.append(row.id)
+    async def react(_: Tx, rows: list[OutboxRow]) -> None:
+        for row in rows:
+            if next(breaks, False):
+                raise RuntimeError("broken")
+            seen.append(row.id)
 
     monkeypatch.setattr(commands, "REACTIONS", {EventType.MESSAGE_CREATED: (react,)})
     await tell(own_database, 14)

@@ -1,0 +1,340 @@
+"""`/webhooks` (scope `webhooks:manage`): endpoints, their secrets, and what became of their deliveries.
+
+Endpoints are the tenant's, as API keys are: whoever holds the scope sees all of them, a user's credentials, too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath, JSONBody, QueryParameter
+from msgspec import UNSET, Meta, UnsetType
+
+from service.commands import deliveries as sending
+from service.commands import webhooks as commands
+from service.domain.address import is_public
+from service.domain.caller import Scope
+from service.domain.delivery import Delivery, DeliveryStatus
+from service.domain.errors import (
+    DeliveryNotFound,
+    Fault,
+    InvalidReference,
+    InvalidRequest,
+    WebhookDisabled,
+    WebhookLimitExceeded,
+    WebhookNotFound,
+)
+from service.domain.webhook import Description, EventTypes, Ordering, Url, Webhook, destination_of, fault_of_url
+from service.handlers.authentication import caller_of, requires
+from service.handlers.bodies import HoldfastRequest
+from service.handlers.cursors import (
+    PAGE_ROWS_DEFAULT,
+    CursorText,
+    Limit,
+    Page,
+    fingerprint,
+    page_of,
+    read_cursor,
+)
+from service.handlers.encoding import respond
+from service.handlers.identifiers import CANONICAL_UUID, identifier
+from service.handlers.openapi import REFUSALS
+from service.handlers.parts import parts_of
+from service.handlers.writing import Answer, cause_of, write
+from service.resolver import resolve
+from service.store import delivery_pages
+from service.store import webhooks as store
+
+
+class CreateWebhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A new endpoint. An empty `event_types` wants all events of the tenant."""
+
+    url: Url
+    event_types: EventTypes = []
+    description: Description | None = None
+    ordering: Ordering = Ordering.SESSION
+    disabled: bool = False
+
+
+class ChangeWebhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Absent keeps; null deletes the description."""
+
+    url: Url | UnsetType = UNSET
+    event_types: EventTypes | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
+    ordering: Ordering | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+class WebhookWithSecret(msgspec.Struct, frozen=True):
+    """An endpoint with its secret, which is shown this once."""
+
+    webhook: Webhook
+    secret: str
+
+
+class RedeliverSince(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which deliveries to send again: made at or after `since`, and ended in one of `statuses`."""
+
+    since: Annotated[datetime, Meta(tz=True)]
+    statuses: Annotated[list[DeliveryStatus], Meta(min_length=1, max_length=len(DeliveryStatus))] = msgspec.field(
+        default_factory=lambda: [DeliveryStatus.FAILED, DeliveryStatus.CANCELLED]
+    )
+
+
+class Redelivered(msgspec.Struct, frozen=True):
+    """How many deliveries are sent again. `has_more`: as many as one request takes; ask again for the rest."""
+
+    count: int
+    has_more: bool
+
+
+@post(
+    "/webhooks",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=201,
+    opt={REFUSALS: [WebhookLimitExceeded, InvalidReference]},
+    operation_id="createWebhook",
+)
+async def create_webhook(request: HoldfastRequest, data: JSONBody[CreateWebhook]) -> Response[WebhookWithSecret]:
+    """Make an endpoint. The secret is in this answer and nowhere else.
+
+    Every event of the tenant that it wants is sent to it, signed as [Standard Webhooks](https://www.standardwebhooks.com)
+    say. A URL that leads to an address that is not public is refused with 422 `invalid_reference`.
+    """
+    await _refuse_bad_url(request, data.url)
+    wish = commands.WebhookWish(
+        tenant_id=caller_of(request).tenant_id,
+        url=data.url,
+        event_types=data.event_types,
+        description=data.description,
+        ordering=data.ordering,
+        disabled=data.disabled,
+    )
+
+    async def effect(tx: Any) -> Answer:
+        webhook, secret = await commands.create_webhook(tx, wish)
+        return Answer.of(WebhookWithSecret(webhook, secret), status=201, changed=False)
+
+    return await write(request, effect)
+
+
+@get("/webhooks", before_request=requires(Scope.WEBHOOKS_MANAGE), operation_id="listWebhooks")
+async def list_webhooks(
+    request: HoldfastRequest, limit: Limit = PAGE_ROWS_DEFAULT, cursor: CursorText = None
+) -> Response[Page[Webhook]]:
+    """List the tenant's endpoints, newest first; their secrets are known to nobody but their receivers."""
+    tenant_id = caller_of(request).tenant_id
+    listing = fingerprint("webhooks", tenant_id)
+    before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
+    async with parts_of(request).database.connect() as tx:
+        rows = await store.page(tx, tenant_id, before_id=before_id, limit=limit + 1)
+    return respond(page_of(rows, limit, listing, lambda webhook: webhook.id))
+
+
+@get(
+    "/webhooks/{webhook_id:str}",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    opt={REFUSALS: [WebhookNotFound]},
+    operation_id="getWebhook",
+)
+async def get_webhook(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[Webhook]:
+    """Read one endpoint."""
+    wanted = identifier(webhook_id, WebhookNotFound)
+    async with parts_of(request).database.connect() as tx:
+        webhook = await store.get(tx, caller_of(request).tenant_id, wanted)
+    if webhook is None:
+        raise WebhookNotFound
+    return respond(webhook)
+
+
+@patch(
+    "/webhooks/{webhook_id:str}",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    opt={REFUSALS: [WebhookNotFound, InvalidReference]},
+    operation_id="changeWebhook",
+)
+async def change_webhook(
+    request: HoldfastRequest, webhook_id: FromPath[str], data: JSONBody[ChangeWebhook]
+) -> Response[Webhook]:
+    """Change an endpoint.
+
+    While it is disabled, no deliveries are made for it, and those that wait are cancelled within seconds.
+    """
+    wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
+    if data.url is not UNSET:
+        await _refuse_bad_url(request, data.url)
+    change = store.Change(
+        url=None if data.url is UNSET else data.url,
+        event_types=None if data.event_types is UNSET else data.event_types,
+        keeps_description=data.description is UNSET,
+        description=None if data.description is UNSET else data.description,
+        ordering=None if data.ordering is UNSET else data.ordering,
+        disabled=None if data.disabled is UNSET else data.disabled,
+    )
+
+    async def effect(tx: Any) -> Answer:
+        return Answer.of(await commands.change_webhook(tx, tenant_id, wanted, change), status=200, changed=False)
+
+    return await write(request, effect)
+
+
+@delete(
+    "/webhooks/{webhook_id:str}",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=204,
+    opt={REFUSALS: [WebhookNotFound]},
+    operation_id="deleteWebhook",
+)
+async def delete_webhook(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[None]:
+    """Delete an endpoint with its deliveries. An attempt that is on its way is not called back."""
+    wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
+
+    async def effect(tx: Any) -> Answer:
+        await commands.delete_webhook(tx, tenant_id, wanted)
+        return Answer(status=204, changed=False)
+
+    return await write(request, effect)
+
+
+@post(
+    "/webhooks/{webhook_id:str}/rotate-secret",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=200,
+    opt={REFUSALS: [WebhookNotFound]},
+    operation_id="rotateWebhookSecret",
+)
+async def rotate_webhook_secret(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[WebhookWithSecret]:
+    """Give an endpoint a new secret. For 24 hours every delivery is signed with both, the new one first."""
+    wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
+
+    async def effect(tx: Any) -> Answer:
+        webhook, secret = await commands.rotate_secret(tx, tenant_id, wanted)
+        return Answer.of(WebhookWithSecret(webhook, secret), status=200, changed=False)
+
+    return await write(request, effect)
+
+
+@post(
+    "/webhooks/{webhook_id:str}/test",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=202,
+    opt={REFUSALS: [WebhookNotFound, WebhookDisabled]},
+    operation_id="testWebhook",
+)
+async def test_webhook(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[Delivery]:
+    """Send a `webhook.test` to an endpoint, once: like an event, but of no session. Its delivery tells the end."""
+    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
+
+    async def effect(tx: Any) -> Answer:
+        made = await sending.send_test(tx, caller, wanted, cause_of(request))
+        return Answer.of(made, status=202)
+
+    return await write(request, effect)
+
+
+@get(
+    "/webhooks/{webhook_id:str}/deliveries",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    opt={REFUSALS: [WebhookNotFound]},
+    operation_id="listDeliveries",
+)
+async def list_deliveries(
+    request: HoldfastRequest,
+    webhook_id: FromPath[str],
+    status: Annotated[
+        DeliveryStatus | None, QueryParameter(description="Only these; `failed` are those given up.")
+    ] = None,
+    limit: Limit = PAGE_ROWS_DEFAULT,
+    cursor: CursorText = None,
+) -> Response[Page[Delivery]]:
+    """Page through an endpoint's deliveries, newest first. Finished ones are kept for 30 days."""
+    wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
+    listing = fingerprint("deliveries", wanted, status)
+    before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
+    async with parts_of(request).database.connect() as tx:
+        if await store.get(tx, tenant_id, wanted) is None:
+            raise WebhookNotFound
+        rows = await delivery_pages.page(tx, wanted, status=status, before_id=before_id, limit=limit + 1)
+    return respond(page_of(rows, limit, listing, lambda delivery: delivery.id))
+
+
+@post(
+    "/webhooks/{webhook_id:str}/deliveries/{delivery_id:str}/redeliver",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=202,
+    opt={REFUSALS: [WebhookNotFound, DeliveryNotFound, WebhookDisabled]},
+    operation_id="redeliver",
+)
+async def redeliver(
+    request: HoldfastRequest, webhook_id: FromPath[str], delivery_id: FromPath[str]
+) -> Response[Delivery]:
+    """Send a delivery again, with the same `webhook-id`: a finished one anew, one that waits for a retry now."""
+    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
+    named = UUID(delivery_id) if CANONICAL_UUID.fullmatch(delivery_id) else None  # no such webhook goes before
+
+    async def effect(tx: Any) -> Answer:
+        return Answer.of(await sending.redeliver(tx, caller, wanted, named), status=202)
+
+    return await write(request, effect)
+
+
+@post(
+    "/webhooks/{webhook_id:str}/redeliver",
+    before_request=requires(Scope.WEBHOOKS_MANAGE),
+    status_code=202,
+    opt={REFUSALS: [WebhookNotFound, WebhookDisabled]},
+    operation_id="redeliverSince",
+)
+async def redeliver_since(
+    request: HoldfastRequest, webhook_id: FromPath[str], data: JSONBody[RedeliverSince]
+) -> Response[Redelivered]:
+    """Send again what was made since a time and was given up or cancelled, the oldest first, in order."""
+    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
+    if DeliveryStatus.PENDING in data.statuses:
+        raise InvalidRequest([Fault("body.statuses", "Pending deliveries are on their way already")])
+
+    async def effect(tx: Any) -> Answer:
+        count = await sending.redeliver_since(tx, caller, wanted, since=data.since, statuses=data.statuses)
+        return Answer.of(Redelivered(count, has_more=count >= sending.REDELIVERED_MAX), status=202)
+
+    return await write(request, effect)
+
+
+async def _refuse_bad_url(request: HoldfastRequest, url: str) -> None:
+    """Refuse a URL that is badly written, or leads inward. One whose name nobody knows yet is looked at when called.
+
+    Raises:
+        InvalidRequest: it cannot be used, wherever it leads.
+        InvalidReference: an address that it leads to is not public.
+    """
+    allows_private = parts_of(request).settings.webhook_allow_private
+    fault = fault_of_url(url, allows_private=allows_private)
+    if fault is not None:
+        raise InvalidRequest([Fault("body.url", fault)])
+    if allows_private:
+        return
+    addresses = await resolve(*destination_of(url))
+    if not all(map(is_public, addresses)):
+        raise InvalidReference(
+            "The URL leads to an address that is not public; only an operator can allow that.",
+            errors=[Fault("body.url", "Leads to an address that is not public")],
+        )
+
+
+HANDLERS = [
+    create_webhook,
+    list_webhooks,
+    get_webhook,
+    change_webhook,
+    delete_webhook,
+    rotate_webhook_secret,
+    test_webhook,
+    list_deliveries,
+    redeliver,
+    redeliver_since,
+]

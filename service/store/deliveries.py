@@ -1,0 +1,296 @@
+"""The work of delivering: made by the relay, claimed under a lease with a fencing token, recorded once.
+
+A pending delivery is *due* from `due_at` on. Of the pending ones of a session at an endpoint that keeps the order only
+the first has a `due_at`; who ends it sets the next one's (`RECORD`). So the index of what is due holds no more than can
+be sent, however many wait behind a receiver that is away.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryStatus, Outcome
+from service.domain.event import Event
+from service.store.engine import Row, Statement, Tx, written_out
+from service.store.events import event_of
+from service.store.tables import Id
+
+CLAIMS_LOCK = 0x486F6F6B
+"""The advisory lock under which claims are made one after the other ("Hook" in ASCII): two at once would each count
+
+an endpoint's deliveries in flight before the other's were there.
+"""
+
+IN_FLIGHT_MAX = 5
+"""At one endpoint, over all workers: enough for 300 a second at 15 ms each, and no flood for a small receiver."""
+
+IN_FLIGHT_MAX_WHILE_FAILING = 1
+"""An endpoint that does not answer is asked by one attempt at a time: the slots are for those that do."""
+
+LEASE_SECONDS = 10
+"""How long a worker that died keeps its deliveries from the others; a live one renews them every three seconds."""
+
+MAKE = Statement(
+    sa.text("""
+    INSERT INTO webhook_deliveries
+        (id, tenant_id, endpoint_id, session_id, event_seq, event_id, event_type, status, attempt_count, due_at,
+         is_in_flight, lease_token, created_at)
+    SELECT new.id, e.tenant_id, new.endpoint_id, e.session_id, e.seq, e.id, e.type, 'pending', 0,
+           CASE WHEN new.is_unordered OR (new.is_first AND NOT EXISTS (
+                    SELECT FROM webhook_deliveries d
+                    WHERE d.endpoint_id = new.endpoint_id AND d.session_id = new.session_id AND d.status = 'pending'))
+                THEN statement_timestamp() END,
+           false, 0, statement_timestamp()
+    FROM (SELECT *, row_number() OVER (PARTITION BY endpoint_id, session_id ORDER BY seq) = 1 AS is_first
+          FROM unnest(CAST(:ids AS uuid[]), CAST(:endpoint_ids AS uuid[]), CAST(:session_ids AS uuid[]),
+                      CAST(:seqs AS bigint[]), CAST(:unordered AS boolean[]))
+               AS wanted (id, endpoint_id, session_id, seq, is_unordered)) new
+    JOIN events e ON e.session_id = new.session_id AND e.seq = new.seq
+    JOIN webhook_endpoints w ON w.id = new.endpoint_id AND w.deleted_at IS NULL
+    ORDER BY new.id
+    ON CONFLICT DO NOTHING
+    """)
+)
+"""An event whose session has been purged meanwhile is left out by the join, and so is a deleted endpoint."""
+
+LEAD_CLAIMS = Statement(
+    sa.text("SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true)").bindparams(
+        sa.bindparam("lock", type_=sa.BigInteger)
+    )
+)
+"""No wait for the disk either: a claim that a crash of PostgreSQL forgets is simply made again."""
+
+CLAIM = Statement(
+    sa.text(f"""
+    WITH RECURSIVE waiting (endpoint_id) AS (
+        -- Every endpoint that something is due for, one step of the index each, however much that is.
+        (SELECT endpoint_id FROM webhook_deliveries WHERE status = 'pending' AND due_at IS NOT NULL
+         ORDER BY endpoint_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.endpoint_id FROM webhook_deliveries d
+                WHERE d.status = 'pending' AND d.due_at IS NOT NULL AND d.endpoint_id > waiting.endpoint_id
+                ORDER BY d.endpoint_id LIMIT 1)
+        FROM waiting WHERE waiting.endpoint_id IS NOT NULL
+    ), due AS (
+        SELECT chosen.id, e.url, e.secret,
+               CASE WHEN e.old_secret_expires_at > statement_timestamp() THEN e.old_secret END AS old_secret
+        FROM waiting
+        JOIN webhook_endpoints e ON e.id = waiting.endpoint_id AND e.disabled_at IS NULL AND e.deleted_at IS NULL
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS in_flight FROM webhook_deliveries d
+            WHERE d.endpoint_id = e.id AND d.is_in_flight AND d.due_at > statement_timestamp()
+        ) busy
+        CROSS JOIN LATERAL (
+            SELECT d.id, d.due_at FROM webhook_deliveries d
+            WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
+            ORDER BY d.due_at
+            LIMIT greatest(0, CASE WHEN e.failing_since IS NULL THEN {IN_FLIGHT_MAX}
+                                   ELSE {IN_FLIGHT_MAX_WHILE_FAILING} END - busy.in_flight)
+            FOR UPDATE SKIP LOCKED
+        ) chosen
+        ORDER BY chosen.due_at LIMIT :limit
+    ), claimed AS (
+        UPDATE webhook_deliveries AS d SET
+            is_in_flight = true, lease_token = d.lease_token + 1,
+            due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
+        FROM due WHERE d.id = due.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
+        RETURNING d.*, due.url, due.secret, due.old_secret
+    )
+    SELECT c.id AS delivery_id, c.endpoint_id, c.session_id AS lane_id, c.url, c.secret, c.old_secret, c.event_id,
+           c.event_type, c.attempt_count, c.lease_token, c.test_event, statement_timestamp() AS moment,
+           e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data
+    FROM claimed c LEFT JOIN events e ON e.session_id = c.session_id AND e.seq = c.event_seq
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - constants of this module
+)
+
+HELD = "id = :delivery_id AND lease_token = :lease_token AND status = 'pending'"
+
+RENEW = Statement(
+    sa.text(f"""
+    UPDATE webhook_deliveries AS d SET due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
+    WHERE d.id = held.id AND d.lease_token = held.token AND d.status = 'pending' AND d.is_in_flight
+    """)  # noqa: S608 - as above
+)
+
+GIVE_BACK = Statement(
+    sa.text(f"UPDATE webhook_deliveries SET is_in_flight = false, due_at = statement_timestamp() WHERE {HELD}")  # noqa: S608
+)
+
+NEXT = """
+    UPDATE webhook_deliveries SET due_at = statement_timestamp()
+    WHERE due_at IS NULL AND id = (
+        SELECT d.id FROM webhook_deliveries d, ended
+        WHERE d.endpoint_id = ended.endpoint_id AND d.session_id = ended.session_id AND d.status = 'pending'
+          AND d.id <> ended.id
+        ORDER BY d.event_seq LIMIT 1)"""
+"""Behind an `ended` that returned a delivery which is pending no more: lets the next one of its session be sent."""
+
+RECORD = Statement(
+    sa.text(f"""
+    WITH recorded AS (
+        UPDATE webhook_deliveries SET
+            status = :status, attempt_count = attempt_count + 1, is_in_flight = false,
+            due_at = CASE WHEN :status = 'pending' THEN
+                statement_timestamp() + make_interval(secs => CAST(:retry_seconds AS double precision)) END,
+            response_status = :response_status, error = :error, latency_ms = :latency_ms,
+            last_attempt_at = statement_timestamp(),
+            finished_at = CASE WHEN :status <> 'pending' THEN statement_timestamp() END
+        WHERE {HELD} RETURNING id, endpoint_id, session_id, status
+    ), ended AS (SELECT * FROM recorded WHERE status <> 'pending'
+    ), next AS ({NEXT})
+    SELECT id FROM recorded
+    """).bindparams(  # noqa: S608 - as above
+        sa.bindparam("delivery_id", type_=Id),
+        sa.bindparam("status", type_=sa.Text),
+        sa.bindparam("response_status", type_=sa.SmallInteger),
+        sa.bindparam("error", type_=sa.Text),
+        sa.bindparam("latency_ms", type_=sa.Integer),
+    )
+)
+
+DROP = Statement(
+    sa.text(f"""
+    WITH ended AS (DELETE FROM webhook_deliveries WHERE {HELD} RETURNING id, endpoint_id, session_id), next AS ({NEXT})
+    SELECT id FROM ended
+    """)  # noqa: S608 - as above
+)
+
+BACKLOG = Statement(
+    sa.text("""
+    SELECT count(*) AS waiting,
+           coalesce(extract(epoch FROM clock_timestamp() - min(due_at)), 0)::float8 AS oldest_seconds
+    FROM (SELECT due_at FROM webhook_deliveries
+          WHERE status = 'pending' AND due_at IS NOT NULL AND due_at <= clock_timestamp() LIMIT :count_max) due
+    """).bindparams(sa.bindparam("count_max", type_=sa.Integer))
+)
+
+BACKLOG_COUNT_MAX = 100_000
+"""Counting stops here: a metric must stay cheap on the worst day."""
+
+
+MOMENT = Statement(sa.text("SELECT statement_timestamp()"))
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An event that an endpoint is to be told of."""
+
+    id: UUID
+    endpoint_id: UUID
+    session_id: UUID
+    seq: int
+    is_unordered: bool
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that this worker, and nobody else, is to attempt now. `event` and `test_event` None: it is purged."""
+
+    delivery_id: UUID
+    endpoint_id: UUID
+    session_id: UUID | None
+    url: str
+    secrets: list[str]
+    event_id: UUID
+    event_type: str
+    attempt: int
+    lease_token: int
+    event: Event | None
+    test_event: str | None
+    moment: datetime
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How many deliveries could be attempted now and are not, and for how long the first of them could."""
+
+    deliveries: int
+    oldest_seconds: float
+
+
+async def make(tx: Tx, wanted: list[Wanted]) -> None:
+    """Let each of these events be sent to its endpoint, whose session there is held."""
+    await tx.rows(
+        MAKE,
+        ids=[one.id for one in wanted],
+        endpoint_ids=[one.endpoint_id for one in wanted],
+        session_ids=[one.session_id for one in wanted],
+        seqs=[one.seq for one in wanted],
+        unordered=[one.is_unordered for one in wanted],
+    )
+
+
+async def claim(tx: Tx, limit: int) -> list[Claim]:
+    """At most `limit` deliveries that are due, those that have waited longest, and no more than fit at each endpoint.
+
+    In a transaction of its own: the next claim waits until it has ended.
+    """
+    await tx.value(LEAD_CLAIMS, lock=CLAIMS_LOCK)
+    return [_claim(row) for row in await tx.rows(CLAIM, limit=limit)]
+
+
+async def renew(tx: Tx, held: list[Claim]) -> None:
+    """Keep these for another lease."""
+    await tx.rows(RENEW, ids=[one.delivery_id for one in held], tokens=[one.lease_token for one in held])
+
+
+async def give_back(tx: Tx, held: Claim) -> None:
+    """Let another worker attempt it at once."""
+    await tx.rows(GIVE_BACK, **_fence(held))
+
+
+async def record(tx: Tx, held: Claim, outcome: Outcome, status: DeliveryStatus, retry_seconds: float | None) -> bool:
+    """Record an attempt, and where it was the last one, let the next of its session be sent.
+
+    The session is held there. False: the claim was lost meanwhile, or the delivery is gone.
+    """
+    recorded = await tx.value(
+        RECORD,
+        **_fence(held),
+        status=status,
+        retry_seconds=retry_seconds,
+        response_status=outcome.response_status,
+        error=outcome.error,
+        latency_ms=outcome.latency_ms,
+    )
+    return recorded is not None
+
+
+async def drop(tx: Tx, held: Claim) -> None:
+    """Take a delivery away whose event has been purged; the session is held there."""
+    await tx.rows(DROP, **_fence(held))
+
+
+async def backlog(tx: Tx) -> Backlog:
+    """How far the deliveries are behind."""
+    row = await tx.row(BACKLOG, count_max=BACKLOG_COUNT_MAX)
+    return Backlog(0, 0.0) if row is None else Backlog(row["waiting"], row["oldest_seconds"])
+
+
+async def moment(tx: Tx) -> datetime:
+    """PostgreSQL's time."""
+    now: datetime = await tx.value(MOMENT)
+    return written_out(now)
+
+
+def _fence(held: Claim) -> dict[str, object]:
+    return {"delivery_id": held.delivery_id, "lease_token": held.lease_token}
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        delivery_id=row["delivery_id"],
+        endpoint_id=row["endpoint_id"],
+        session_id=row["lane_id"],
+        url=row["url"],
+        secrets=[secret for secret in (row["secret"], row["old_secret"]) if secret],
+        event_id=row["event_id"],
+        event_type=row["event_type"],
+        attempt=row["attempt_count"] + 1,
+        lease_token=row["lease_token"],
+        event=None if row["id"] is None else event_of(row),
+        test_event=row["test_event"],
+        moment=row["moment"],
+    )

@@ -1,0 +1,241 @@
+"""The door for requests to addresses that callers chose: nothing inward is ever connected, and no receiver harms us."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+from inward_addresses import PUBLIC, V4, V6, WRITTEN
+from receiver import Call, Receiver, answering
+
+from service.resolver import resolve
+from workers import egress as module
+from workers.egress import ANSWER_BYTES_MAX, AddressRefused, Egress, NameNotFound
+
+SIGNED = {"webhook-id": "1"}
+
+
+class Sink(httpx2.AsyncBaseTransport):
+    """Where connections would go: keeps what was asked for."""
+
+    def __init__(self, status: int = 204) -> None:
+        self.requests: list[httpx2.Request] = []
+        self._status = status
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        return httpx2.Response(self._status, headers={"location": "http://169.254.169.254/latest/meta-data/"})
+
+
+def knowing(*answers: list[str]) -> tuple[Callable[[str, int], Awaitable[list[str]]], list[str]]:
+    """A resolver that gives these answers, the last one for ever; and the names that it was asked for."""
+    asked: list[str] = []
+
+    async def stub(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    return stub, asked
+
+
+@pytest.mark.parametrize("address", [*V4, *V6])
+@pytest.mark.parametrize("others", [[], ["93.184.216.34", "2606:4700:4700::1111"]])
+async def test_a_name_with_an_address_that_leads_inward_connects_nothing(address: str, others: list[str]):
+    sink = Sink()
+    stub, _ = knowing([*others, address])
+
+    with pytest.raises(AddressRefused):
+        await Egress(resolve=stub, transport=sink).post("https://hooks.example.com/", b"{}", SIGNED)
+    assert sink.requests == []
+
+
+@pytest.mark.parametrize("host", [*V4, *(f"[{address}]" for address in V6 if "%" not in address), *WRITTEN])
+async def test_an_address_in_the_url_itself_connects_nothing_however_it_is_written(host: str):
+    sink = Sink()
+
+    with pytest.raises((AddressRefused, NameNotFound, httpx2.InvalidURL)):
+        await Egress(resolve=resolve, transport=sink).post(f"https://{host}/", b"{}", SIGNED)
+    assert sink.requests == []
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+async def test_what_was_looked_at_is_what_is_connected_under_its_own_name(address: str):
+    sink = Sink()
+    stub, asked = knowing([address], ["127.0.0.1"])
+    await Egress(resolve=stub, transport=sink).post("https://hooks.example.com:8443/x?y=z", b"{}", SIGNED)
+
+    (request,) = sink.requests
+    assert (request.url.host, request.url.port, request.url.raw_path) == (address, 8443, b"/x?y=z")
+    assert request.headers["host"] == "hooks.example.com:8443"
+    assert request.extensions["sni_hostname"] == "hooks.example.com"
+    assert asked == ["hooks.example.com"]
+
+
+async def test_a_name_that_comes_to_mean_another_address_is_refused_by_the_next_call():
+    sink = Sink()
+    stub, asked = knowing(["93.184.216.34"], ["127.0.0.1"])
+    egress = Egress(resolve=stub, transport=sink)
+    await egress.post("https://hooks.example.com/", b"{}", SIGNED)
+
+    with pytest.raises(AddressRefused):
+        await egress.post("https://hooks.example.com/", b"{}", SIGNED)
+    assert [request.url.host for request in sink.requests] == ["93.184.216.34"]
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+async def test_a_redirect_is_an_answer_and_leads_nowhere(status: int):
+    sink = Sink(status)
+    stub, asked = knowing(["93.184.216.34"])
+    answer = await Egress(resolve=stub, transport=sink).post("https://hooks.example.com/", b"{}", SIGNED)
+
+    assert answer.status == status
+    assert len(sink.requests) == len(asked) == 1
+
+
+async def test_no_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch):
+    async with Receiver() as proxy, Receiver() as receiver:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        await posted(receiver.url)
+
+    assert (len(proxy.calls), len(receiver.calls)) == (0, 1)
+
+
+async def posted(url: str, **settings: Any) -> module.Answer:
+    egress = Egress(allows_private=True, **settings)
+    try:
+        return await egress.post(url, b"{}", SIGNED)
+    finally:
+        await egress.close()
+
+
+async def test_no_cookie_goes_from_one_call_to_the_next():
+    async with Receiver(answering(200, "Set-Cookie: a=b; Path=/")) as receiver:
+        egress = Egress(allows_private=True)
+        for _ in range(2):
+            await egress.post(receiver.url, b"{}", SIGNED)
+        await egress.close()
+
+    assert ["cookie" in call.headers for call in receiver.calls] == [False, False]
+
+
+async def test_the_next_address_is_tried_when_one_takes_no_connection():
+    async with Receiver() as receiver:
+        stub, _ = knowing(["127.0.0.2", "127.0.0.1"])  # only the second one listens
+        answer = await posted(receiver.url, resolve=stub)
+
+    assert (answer.status, len(receiver.calls)) == (204, 1)
+
+
+async def test_a_name_that_nobody_knows_is_told_from_one_that_refuses():
+    stub, _ = knowing([])
+
+    with pytest.raises(NameNotFound):
+        await posted("https://hooks.example.com/", resolve=stub)
+    with pytest.raises(httpx2.ConnectError):
+        await posted("http://127.0.0.1:9/")
+
+
+async def test_a_receiver_without_tls_is_no_receiver(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CONNECT_SECONDS_MAX", 0.2)
+    async with Receiver() as receiver:
+        with pytest.raises(httpx2.TransportError):
+            await posted(receiver.url.replace("http:", "https:"))
+        assert receiver.calls == []
+
+
+async def sent_until_cut(writer: asyncio.StreamWriter, head: bytes, chunk: bytes, seconds: float) -> int:
+    """Write for ever; how many bytes were taken before the other side had enough."""
+    written = 0
+    writer.write(head)
+    try:
+        while True:
+            writer.write(chunk)
+            await writer.drain()
+            written += len(chunk)
+            await asyncio.sleep(seconds)
+    except ConnectionError:
+        return written
+
+
+async def test_a_huge_answer_is_read_in_part():
+    read = asyncio.get_running_loop().create_future()
+
+    async def flood(_call: Call, writer: asyncio.StreamWriter) -> None:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n"
+        read.set_result(await sent_until_cut(writer, head, b"x" * 65_536, 0))
+
+    async with Receiver(flood) as receiver:
+        answer = await posted(receiver.url)
+        taken = await read
+
+    assert answer.status == 200
+    assert taken < 100 * ANSWER_BYTES_MAX  # what the kernels hold, of a gigabyte
+
+
+async def test_an_answer_that_drips_is_taken_by_its_status_and_then_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "ANSWER_SECONDS_MAX", 0.1)
+    cut = asyncio.get_running_loop().create_future()
+
+    async def drip(_call: Call, writer: asyncio.StreamWriter) -> None:
+        cut.set_result(await sent_until_cut(writer, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x", 0.01))
+
+    async with Receiver(drip) as receiver:
+        answer = await posted(receiver.url)
+        await cut
+
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nX: "])
+async def test_headers_that_do_not_come_in_time_are_a_timeout(said: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "ATTEMPT_SECONDS_MAX", 0.3)
+
+    async def hang(_call: Call, writer: asyncio.StreamWriter) -> None:
+        await sent_until_cut(writer, said, b"x" if said else b"", 0.01)
+
+    async with Receiver(hang) as receiver:
+        with pytest.raises(TimeoutError):
+            await posted(receiver.url)
+
+
+async def test_a_gzip_bomb_is_not_unpacked():
+    bomb = gzip.compress(b"\0" * 10_000_000)
+
+    async def explode(_call: Call, _writer: asyncio.StreamWriter) -> bytes:
+        return b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb) + bomb
+
+    async with Receiver(explode) as receiver:
+        assert (await posted(receiver.url)).status == 200
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\xff garbage\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 abc Nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon here\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Long: " + b"x" * 1_000_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 1000) for n in range(1000)) + b"\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"",
+    ],
+)
+async def test_what_is_no_answer_fails_as_one_of_the_errors_that_are_known(said: bytes):
+    async def babble(_call: Call, _writer: asyncio.StreamWriter) -> bytes:
+        return said
+
+    async with Receiver(babble) as receiver:
+        with pytest.raises(httpx2.TransportError):
+            await posted(receiver.url)
+
+
+async def test_a_thousand_small_headers_are_read_and_dropped():
+    async with Receiver(answering(200, *(f"X-{number}: y" for number in range(1000)))) as receiver:
+        assert (await posted(receiver.url)).status == 200
