@@ -120,7 +120,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
-    parser.add_argument("--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS], help="measure this operation alone")
+    parser.add_argument(
+        "--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS], help="measure this operation alone"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
