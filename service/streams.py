@@ -41,6 +41,9 @@ LOOK_SECONDS = 15.0
 LOOK_SECONDS_IN_TROUBLE = 1.0
 """The same while no wake-up is heard, or PostgreSQL was away a moment ago."""
 
+DICE = random.SystemRandom()
+"""Shares no state with anybody else's chance."""
+
 LOG = get_logger("streams")
 
 
@@ -290,7 +293,7 @@ class Streams:
         while True:
             is_quiet = self._is_listening and not self._in_trouble
             # Spread, so that the processes of an installation do not all look at the same moment.
-            seconds = (LOOK_SECONDS if is_quiet else LOOK_SECONDS_IN_TROUBLE) * random.uniform(0.9, 1)  # noqa: S311
+            seconds = (LOOK_SECONDS if is_quiet else LOOK_SECONDS_IN_TROUBLE) * DICE.uniform(0.9, 1)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._look_now.wait()

@@ -47,6 +47,9 @@ CANCEL_SECONDS = 0.2
 CANCELS_MAX = 5
 """Clients of Redis have been seen to swallow a cancellation; the listener's loop then ends by itself, or is let go."""
 
+DICE = random.SystemRandom()
+"""Shares no state with anybody else's chance."""
+
 LOG = get_logger("wakeups")
 
 
@@ -177,7 +180,7 @@ class Listener:
             wait_seconds = RETRY_SECONDS_MIN if self._is_listening else min(RETRY_SECONDS_MAX, wait_seconds * 2)
             self._tell(is_listening=False)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_seconds * random.uniform(0.5, 1)):  # noqa: S311 - no secret
+                async with asyncio.timeout(wait_seconds * DICE.uniform(0.5, 1)):
                     await self._stopping.wait()
 
     async def _listen(self) -> None:

@@ -37,6 +37,9 @@ HEADERS = [
 ]
 COMMENT = b":\n\n"
 
+DICE = random.SystemRandom()
+"""Shares no state with anybody else's chance."""
+
 LOG = get_logger("streams")
 
 
@@ -180,5 +183,5 @@ async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
 def _farewell(ending: Ending) -> bytes:
     """The last bytes: why it ends, for a person who looks, and when to come back."""
     if ending is Ending.STOPPING:
-        return b"retry: %d\n: %b\n\n" % (random.randint(*RETRY_SPREAD_MS), ending.value.encode())  # noqa: S311
+        return b"retry: %d\n: %b\n\n" % (DICE.randint(*RETRY_SPREAD_MS), ending.value.encode())
     return b": %b\n\n" % ending.value.encode()
