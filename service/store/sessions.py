@@ -176,6 +176,7 @@ ERASE = [
         "events",
         "outbox",
         "event_positions",
+        "stream_tickets",
         "webhook_deliveries",
     )
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]

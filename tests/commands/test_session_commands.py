@@ -339,6 +339,7 @@ async def test_a_purged_session_leaves_no_row_anywhere(database: Database, calle
             key = session.id.bytes * 2
             await idempotency.claim(tx, key, caller.tenant_id, b"f")
             await idempotency.keep(tx, key, status=200, headers={}, body=b"x", about=About(session_id=session.id))
+        await query(database, WATCHED_AND_DELIVERED, caller.tenant_id, session.id)
     before = await rows_of(database, kept.id)
     assert all(before.values()), f"a table without a row of the session: {before}"
 
@@ -348,6 +349,23 @@ async def test_a_purged_session_leaves_no_row_anywhere(database: Database, calle
     assert await rows_of(database, kept.id) == before
     with pytest.raises(SessionNotFound):
         await purged(database, caller, erased.id)
+
+
+WATCHED_AND_DELIVERED = """
+    WITH placed AS (
+        INSERT INTO event_positions (tenant_id, position, session_id, event_seq, user_id)
+        SELECT $1, coalesce(max(position), 0) + 1, $2, 1, 'user-1' FROM event_positions
+    ), watched AS (
+        INSERT INTO stream_tickets (digest, tenant_id, session_id, subject, caller_kind, expires_at)
+        VALUES (uuid_send($2), $1, $2, 'service', 'service', now() + interval '1 minute')
+    )
+    INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, session_id, event_seq, event_id, event_type, status,
+                                    attempt_count, is_in_flight, lease_token, created_at)
+    VALUES (gen_random_uuid(), $1, gen_random_uuid(), $2, 1, gen_random_uuid(), 'session.created', 'pending', 0, false,
+            0, now())
+    RETURNING 1
+"""
+"""As if the session's first event had been relayed, to somebody who watches and to somebody's webhook."""
 
 
 async def rows_of(database: Database, session_id: UUID) -> dict[str, int]:

@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.caller import CallerKind
 from service.domain.errors import DomainError
+from service.domain.webhook import WEBHOOKS_MAX
 from service.handlers.problems import STATUSES
 from service.handlers.reference import all_refusals
 from service.handlers.writing import _digest
@@ -19,7 +20,14 @@ TABLE = {
     400: {"invalid_request", "invalid_cursor"},
     401: {"unauthenticated"},
     403: {"insufficient_scope"},
-    404: {"session_not_found", "message_not_found", "tool_call_not_found", "attachment_not_found", "not_found"},
+    404: {
+        "session_not_found",
+        "message_not_found",
+        "tool_call_not_found",
+        "attachment_not_found",
+        "webhook_not_found",
+        "not_found",
+    },
     405: {"method_not_allowed"},
     409: {
         "invalid_transition",
@@ -29,6 +37,7 @@ TABLE = {
         "message_limit_exceeded",
         "attachment_limit_exceeded",
         "attachment_not_ready",
+        "webhook_limit_exceeded",
         "already_exists",
         "request_in_progress",
     },
@@ -103,6 +112,14 @@ class Provoke:
 
     async def storage_full(self):
         return await self.upload(client=self.without_space)
+
+    async def webhook_not_found(self):
+        return await self.api.get(f"/webhooks/{RANDOM_ID}")
+
+    async def webhook_limit_exceeded(self):
+        for _ in range(WEBHOOKS_MAX):
+            await self.api.post("/webhooks", json={"url": "https://receiver.example/"})
+        return await self.api.post("/webhooks", json={"url": "https://receiver.example/"})
 
     async def rate_limited(self):
         streams = self.app.app.state.parts.streams
@@ -240,7 +257,7 @@ async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provo
     assert problem["detail"][-1] in ".…)" or code == "invalid_request"
     for leak in ("Traceback", "asyncpg", "SELECT", "msgspec", "service.", "/work", "canary"):
         assert leak not in answer.text
-    if answer.status_code == 409 and code not in {"already_exists", "request_in_progress"}:
+    if answer.status_code == 409 and code not in {"already_exists", "request_in_progress", "webhook_limit_exceeded"}:
         assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved", "uploaded"}
         assert isinstance(problem.get("allowed", []), list)
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
