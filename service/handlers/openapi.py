@@ -21,6 +21,7 @@ from litestar.typing import FieldDefinition
 
 from service import __version__
 from service.domain import errors
+from service.domain.attachment import Attachment
 from service.domain.errors import DomainError, Fault
 from service.domain.message import Message
 from service.domain.session import Session
@@ -108,8 +109,35 @@ UPLOAD_BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
 TAG_PATTERN = r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'
+OF_DOWNLOADS = [
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "Only if the bytes are others than those of this ETag; else 304.",
+        "schema": {"type": "string", "maxLength": 200, "pattern": TAG_PATTERN},
+    },
+    {
+        "name": "Range",
+        "in": "header",
+        "description": "One range: `bytes=0-99`, `bytes=100-`, or `bytes=-100` for the last hundred. "
+        "Whatever else stands here is answered with the whole file (RFC 9110, section 14.2).",
+        "schema": {"type": "string"},
+    },
+    {
+        "name": "If-Range",
+        "in": "header",
+        "description": "The range only if the bytes are still those of this ETag; else all of them.",
+        "schema": {"type": "string"},
+    },
+]
+CONTENT_DISPOSITION = {
+    "name": "Content-Disposition",
+    "in": "header",
+    "description": "The name of a file that is the whole body (RFC 6266); other characters percent-encoded, as UTF-8.",
+    "schema": {"type": "string", "pattern": "^attachment; filename\\*=UTF-8''[A-Za-z0-9._-]{1,200}$"},
+}
+TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
 
 
 def openapi_document(app: Litestar) -> dict[str, Any]:
@@ -178,8 +206,8 @@ class _Schemas:
         message = components["Message"]["properties"]
         message["content"] = {"anyOf": [*content["anyOf"], {"type": "null"}], "description": "null once deleted."}
         message["usage"] = {"anyOf": [{"$ref": REF.format(name="Usage")}, {"type": "null"}]}
-        for name in ("Message", "Session", "Event"):
-            for field in ("metadata", "data"):
+        for name in ("Message", "Session", "Event", "Attachment"):
+            for field in ("metadata", "data", "properties"):
                 if field in components[name]["properties"]:
                     components[name]["properties"][field] = {"type": "object"}
         problem = components["Problem"]
@@ -273,6 +301,10 @@ def _parameters(handler: HTTPRouteHandler) -> list[dict[str, Any]]:
     ]
     if STREAM in handler.opt:
         parameters.append(LAST_EVENT_ID)
+    if BINARY in handler.opt:
+        parameters += OF_DOWNLOADS if "GET" in handler.http_methods else OF_DOWNLOADS[:1]
+    if UPLOAD in handler.opt:
+        parameters.append(CONTENT_DISPOSITION)
     return [*parameters, REQUEST_ID]
 
 
@@ -339,8 +371,10 @@ def _responses(handler: HTTPRouteHandler, is_guarded: bool, schemas: _Schemas) -
     for status, description in handler.opt.get(ALSO, {}).items():
         responses[str(status)] = success | {"description": description}
     responses |= _empty_answers(handler)
+    if handler.opt.get(BINARY) and "GET" in handler.http_methods:
+        headers = success["headers"] | {"Content-Range": {"schema": {"type": "string"}}}
+        responses["206"] = success | {"description": "The range that `Range` named.", "headers": headers}
     if handler.opt.get(BINARY):
-        responses["206"] = success | {"description": "The range that `Range: bytes=first-last` named."}
         responses["304"] = {"description": "Not changed since the ETag in If-None-Match."}
     by_status: dict[int, list[type[DomainError]]] = defaultdict(list)
     for refusal in _refusals(handler, is_guarded):
@@ -362,9 +396,11 @@ def _empty_answers(handler: HTTPRouteHandler) -> dict[str, Any]:
 def _success_headers(handler: HTTPRouteHandler) -> dict[str, Any]:
     text = {"schema": {"type": "string"}}
     headers: dict[str, Any] = {"X-Request-Id": text}
-    if _answer(handler) is Session:
+    if _answer(handler) is Session or BINARY in handler.opt:
         headers["ETag"] = text
-    if _answer(handler) in {Session, Message} and handler.status_code == 201:  # noqa: PLR2004 - Created
+    if BINARY in handler.opt:
+        headers |= {"Accept-Ranges": text, "Content-Disposition": text}
+    if _answer(handler) in {Session, Message, Attachment} and handler.status_code == 201:  # noqa: PLR2004 - Created
         headers["Location"] = text
     if "POST" in handler.http_methods:
         headers["Idempotent-Replayed"] = {"schema": {"type": "string", "enum": ["true"]}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,11 +37,17 @@ def caller() -> Caller:
 async def running(database_url: str, redis_url: str, queue: Queue = Queue.EVENTS) -> AsyncIterator[asyncio.Event]:
     """A worker that runs until the block ends, or until its stop event is set."""
     stop = asyncio.Event()
-    working = asyncio.create_task(
-        run_worker(Settings(database_url=database_url, redis_url=redis_url), queue, stop), name="worker"
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(database_url=database_url, redis_url=redis_url, data_dir=Path(folder))
+        async with _working(settings, queue, stop):
+            yield stop
+
+
+@asynccontextmanager
+async def _working(settings: Settings, queue: Queue, stop: asyncio.Event) -> AsyncIterator[None]:
+    working = asyncio.create_task(run_worker(settings, queue, stop), name="worker")
     try:
-        yield stop
+        yield
         assert stop.is_set() or not working.done(), "the worker ended by itself"
     finally:
         stop.set()
