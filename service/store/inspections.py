@@ -17,7 +17,7 @@ from service.store.attachments import COLUMNS, attachment_of
 from service.store.engine import Statement, Tx
 
 LEASE_SECONDS = 10
-"""How long a worker that died keeps its file from the others; a live one renews it every three seconds."""
+"""How long a worker that died keeps its file from the others; a live one renews it every second."""
 
 CLAIM = Statement(
     sa.text(f"""

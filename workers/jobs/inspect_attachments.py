@@ -29,8 +29,8 @@ SLOTS = 2
 SWEEP_SECONDS = 5.0
 """What a lost doorbell costs at the most."""
 
-RENEWAL_SECONDS = 3.0
-"""A third of the lease: two renewals may get lost."""
+RENEWAL_SECONDS = 1.0
+"""How often people see progress; a tenth of the lease, so that many renewals may get lost."""
 
 POSTPONED_SECONDS = 30.0
 """When what a file needs is away, it is asked for again after this time."""
