@@ -25,6 +25,7 @@ READ_BYTES = 1024 * 1024
 BARE = f"""
 import hashlib, os, sys
 digest = hashlib.sha256()
+print("ready", flush=True)
 with open(sys.argv[1], "wb") as file:
     while chunk := sys.stdin.buffer.read({READ_BYTES}):
         digest.update(chunk)
@@ -76,7 +77,7 @@ def _fill(path: Path) -> None:
 def _bare(source: Path, target: Path) -> Upload:
     # Started before the clock: a service is there already, too.
     storing = subprocess.Popen([sys.executable, "-c", BARE, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    time.sleep(1)
+    storing.stdout.readline()
     cpu = _cpu_seconds_of_children()
     began = time.perf_counter()
     subprocess.run(["cat", str(source)], stdout=storing.stdin, check=True)  # noqa: S607 - whichever `cat` there is
