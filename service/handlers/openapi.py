@@ -75,10 +75,13 @@ IDEMPOTENCY_KEY = {
     "description": "1 to 255 visible ASCII characters; makes it safe to send this request again.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+RATE_HEADERS = ("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.Unauthenticated: ("WWW-Authenticate",),
     errors.Unavailable: ("Retry-After",),
+    errors.RateLimited: RATE_HEADERS,
     errors.TooManyStreams: ("Retry-After",),
+    errors.TooManyWaits: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
 }
 LAST_EVENT_ID = {
@@ -411,6 +414,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     refusals: list[type[DomainError]] = list(handler.opt.get(REFUSALS, ()))
     if is_guarded:
         refusals += [errors.InvalidRequest, errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable]
+        refusals.append(errors.RateLimited)
     if handler.parsed_data_field is not None:
         refusals.append(errors.UnsupportedMediaType)
     if "cursor" in handler.parsed_fn_signature.parameters:
@@ -420,7 +424,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     if "POST" in handler.http_methods:
         refusals += [errors.RequestInProgress, errors.IdempotencyKeyReused]
     if handler.http_methods & {"POST", "PATCH"}:
-        refusals.append(errors.PayloadTooLarge)
+        refusals += [errors.PayloadTooLarge, errors.RequestTimeout]
     return refusals
 
 
