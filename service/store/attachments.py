@@ -15,14 +15,12 @@ from service.domain.attachment import Attachment, AttachmentStatus, AttachmentTy
 from service.domain.caller import Caller
 from service.store.blobs import Stored
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
+from service.store.session_rows import VISIBLE_SESSION
 from service.store.tables import Id
 
 COLUMNS = """a.id, a.session_id, a.message_id, a.filename, a.content_type, a.declared_content_type, a.size, a.sha256,
     a.attachment_type, a.status, a.error, a.properties, a.metadata, a.text_sha256, a.thumbnail_sha256, a.scanned_at,
     a.uploaded_at, a.processed_at, a.deleted_at"""
-
-VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
-      AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
 
 ADD = Statement(
     sa.text(f"""

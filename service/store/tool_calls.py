@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from service.domain.caller import Caller
 from service.domain.tool_call import SESSION_EXPIRED, CallStatus, ToolCall
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
+from service.store.session_rows import VISIBLE_SESSION
 
 OVER = "(s.status <> 'ended' AND s.expires_at <= statement_timestamp())"
 LATE = "coalesce(c.status = 'pending' AND c.expires_at <= least(s.expires_at, statement_timestamp()), false)"
@@ -38,9 +39,6 @@ COLUMNS = _columns(
 
 STORED = _columns("c.status", "c.reason", "c.error", "c.version")
 """A call as it stands in the table: what a command decides on, under the session's lock."""
-
-VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
-      AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
 
 ADD = Statement(
     sa.text("""
