@@ -82,7 +82,14 @@ REFER = Statement(
 )
 
 FORGET_MESSAGE = Statement(
-    sa.text("UPDATE attachments SET message_id = NULL WHERE session_id = :session_id AND message_id = :message_id")
+    sa.text("""
+    UPDATE attachments a SET message_id = (
+        SELECT m.id FROM messages m
+        WHERE m.session_id = a.session_id AND a.id = ANY (m.attachment_ids) AND m.deleted_at IS NULL
+          AND m.id <> :message_id
+        ORDER BY m.seq LIMIT 1)
+    WHERE a.session_id = :session_id AND a.message_id = :message_id
+    """)
 )
 
 RETRY = Statement(
@@ -210,7 +217,7 @@ async def refer(tx: Tx, session_id: UUID, message_id: UUID, ids: list[UUID]) -> 
 
 
 async def forget_message(tx: Tx, session_id: UUID, message_id: UUID) -> None:
-    """Say of no file any more that this message, which is deleted, refers to it."""
+    """Let the files of this message, which is deleted, name the next one that refers to them, or none."""
     await tx.rows(FORGET_MESSAGE, session_id=session_id, message_id=message_id)
 
 

@@ -24,8 +24,11 @@ BY_ID = sa.and_(s.c.id == sa.bindparam("session_id", type_=Id), VISIBLE)
 
 GET = Statement(sa.select(*COLUMNS).where(BY_ID))
 GET_BY_EXTERNAL_ID = Statement(
-    sa.select(*COLUMNS).where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+    sa.select(*COLUMNS)
+    .where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+    .with_for_update(read=True, key_share=True)
 )
+"""Holds the row against a purge only: the answer may be kept, and what is kept of an erased session must be erased."""
 
 HELD = sa.select(s).where(BY_ID).with_for_update().cte("held")
 HELD_AT = sa.select(HELD, sa.func.clock_timestamp(type_=Time).label("clock")).cte("held_at")
