@@ -47,6 +47,9 @@ UPLOAD_BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+"""In the order in which a reader looks for them; the framework keeps them in none."""
+
 TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
 
 
@@ -81,9 +84,10 @@ def _operations(app: Litestar) -> Iterator[tuple[str, str, HTTPRouteHandler]]:
         if not isinstance(route, HTTPRoute):
             continue
         path = route.path_format
-        for method, (handler, _) in route.route_handler_map.items():
-            if method != "OPTIONS" and not handler.opt.get(HIDDEN):
-                yield path, method, handler
+        handlers = {str(method): handler for method, (handler, _) in route.route_handler_map.items()}
+        for method in METHODS:
+            if method in handlers and not handlers[method].opt.get(HIDDEN):
+                yield path, method, handlers[method]
 
 
 def _kinds(handler: HTTPRouteHandler) -> list[Any]:
