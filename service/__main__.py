@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 import uvicorn
 
+from service import faults
 from service.app import create_app
 from service.handlers.connections import Connection, Patience
 from service.handlers.edge import Edge
@@ -71,6 +72,7 @@ def main() -> int:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2
     configure_logging(settings.log_level)
+    faults.arm(settings.fault)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

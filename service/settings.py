@@ -34,6 +34,7 @@ VARIABLES = {
     "rate_limit": "HOLDFAST_RATE_LIMIT",
     "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
     "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
+    "fault": "HOLDFAST_FAULT",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
 
@@ -45,6 +46,9 @@ JWT_SECRET_BYTES_MIN = 32
 
 RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 """Up to 999,999,999, which nobody reaches: a limit, and never a number that Redis cannot count to."""
+
+FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
+"""A point of `service/faults.py`, and at which passing of it the process ends."""
 
 SERVICE_LINKS = ("HOLDFAST_PORT", "HOLDFAST_SERVICE_")
 """What Kubernetes adds to every container beside a Service that is called `holdfast`: nothing that anybody has set."""
@@ -84,6 +88,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     tenant_rate_limit: str | None = None
     trusted_proxies: str | None = None
+    fault: str | None = None
 
     @property
     def files_folder(self) -> Path:
@@ -156,6 +161,15 @@ def _check(settings: Settings) -> None:
     if settings.clamd is not None and not _is_host_and_port(settings.clamd):
         raise SettingsError("HOLDFAST_CLAMD must be the scanner's host and port, such as localhost:3310.")
 
+    if settings.fault is not None and re.fullmatch(FAULT, settings.fault) is None:
+        raise SettingsError(
+            "HOLDFAST_FAULT must be before_commit, after_commit, after_push or mid_upload, or one of these with the "
+            "number of its passing, such as after_commit:3. Unset it wherever the service is to live."
+        )
+    _check_limits(settings)
+
+
+def _check_limits(settings: Settings) -> None:
     for variable, rate in (
         ("HOLDFAST_RATE_LIMIT", settings.rate_limit),
         ("HOLDFAST_TENANT_RATE_LIMIT", settings.tenant_rate_limit),

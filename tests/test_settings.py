@@ -42,6 +42,7 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
             "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
+            "HOLDFAST_FAULT": "after_commit:3",
         }
     )
 
@@ -63,6 +64,7 @@ def test_every_variable_sets_its_field():
         rate_limit="600/minute",
         tenant_rate_limit="1/day",
         trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
+        fault="after_commit:3",
     )
     assert settings.proxies == ["10.0.0.7", "192.168.0.0/24", "::1"]
     assert settings.files_folder == Path("/var/lib/holdfast/files")
@@ -148,6 +150,9 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_TRUSTED_PROXIES", "*"),
         ("HOLDFAST_TRUSTED_PROXIES", "proxy.example"),
         ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("HOLDFAST_FAULT", "commit"),
+        ("HOLDFAST_FAULT", "after_commit:0"),
+        ("HOLDFAST_FAULT", "after_commit:x"),
         ("HOLDFAST_JWT_SECRE", SECRET),
         ("HOLDFAST_", "x"),
     ],

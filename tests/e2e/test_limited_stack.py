@@ -17,6 +17,7 @@ from stack import Stack, wait_until
 
 LIMIT = 40
 OVER_TWO_PROCESSES = 2 * LIMIT
+ATTEMPTS = 5
 HARMFUL = 300
 HONEST = 10
 HONEST_AT_ONCE = 4
@@ -39,8 +40,28 @@ def asked(stack: Stack, key: str, times: int, at_once: int = 16, **headers: str)
         )
 
 
-def test_two_processes_together_let_exactly_the_limit_pass(stack: Stack, key: str) -> None:
-    assert asked(stack, key, 200, at_once=50) == {200: LIMIT, 429: 200 - LIMIT}
+def asked_while_redis_counts(stack: Stack, tenant: str) -> Counter[int]:
+    """What 200 requests with one key get, where no process has found Redis too slow meanwhile: machines are busy."""
+    for number in range(ATTEMPTS):
+        wait_until_redis_counts(stack)
+        before = [said(web.log).count("rates.counted_here") for web in stack.webs]
+        found = asked(stack, stack.key(f"{tenant}-{number}"), 200, at_once=50)
+        if [said(web.log).count("rates.counted_here") for web in stack.webs] == before:
+            return found
+    pytest.skip("this machine is so busy that Redis never answers in time")
+
+
+def wait_until_redis_counts(stack: Stack) -> None:
+    wait_until(lambda: all(said(web.log)[-1] != "rates.counted_here" for web in stack.webs), "Redis counts")
+
+
+def said(log: Path) -> list[str]:
+    """Which lines a process wrote of where it counts."""
+    return [part for part in log.read_text().split('"') if part.startswith("rates.counted_")] or [""]
+
+
+def test_two_processes_together_let_exactly_the_limit_pass(stack: Stack, tenant: str) -> None:
+    assert asked_while_redis_counts(stack, tenant) == {200: LIMIT, 429: 200 - LIMIT}
 
 
 def test_while_redis_is_dead_everybody_is_served_and_still_limited(stack: Stack, key: str) -> None:
@@ -53,20 +74,14 @@ def test_while_redis_is_dead_everybody_is_served_and_still_limited(stack: Stack,
     assert found == {200: OVER_TWO_PROCESSES, 429: 200 - OVER_TWO_PROCESSES}
 
 
-def test_when_redis_is_back_it_counts_again(stack: Stack, key: str) -> None:
+def test_when_redis_is_back_it_counts_again(stack: Stack, key: str, tenant: str) -> None:
     os.kill(stack.servers.redis_pid, signal.SIGKILL)
     try:
-        asked(stack, stack.key("another"), 8)
+        asked(stack, key, 8)
     finally:
         stack.servers.start_redis()
-    wait_until(lambda: all(said(web.log)[-1] == "rates.counted_in_redis" for web in stack.webs), "Redis counts again")
 
-    assert asked(stack, key, 200) == {200: LIMIT, 429: 200 - LIMIT}
-
-
-def said(log: Path) -> list[str]:
-    """Which lines a process wrote of where it counts."""
-    return [part for part in log.read_text().split('"') if part.startswith("rates.counted_")] or [""]
+    assert asked_while_redis_counts(stack, tenant) == {200: LIMIT, 429: 200 - LIMIT}
 
 
 def test_a_redis_that_hangs_costs_one_look_and_then_nothing(stack: Stack, key: str) -> None:
@@ -79,7 +94,7 @@ def test_a_redis_that_hangs_costs_one_look_and_then_nothing(stack: Stack, key: s
         assert [said(web.log).count("rates.counted_here") for web in stack.webs] == noticed
     finally:
         os.kill(stack.servers.redis_pid, signal.SIGCONT)
-    wait_until(lambda: all(said(web.log)[-1] == "rates.counted_in_redis" for web in stack.webs), "Redis counts again")
+    wait_until_redis_counts(stack)
 
     assert found[200] + found[429] == 200
     # Before it is noticed, a question may be counted by the Redis that hangs, and by the process that gave it up.
