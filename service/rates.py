@@ -8,13 +8,13 @@ even asks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Coroutine
 from ipaddress import IPv6Address, ip_address
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from limits import RateLimitItem, parse
@@ -27,18 +27,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.log import get_logger
-
-ANSWER_SECONDS_MAX = 0.1
-"""A Redis that takes longer is in trouble, and counts nothing for the moment."""
-
-LOOKS = 20
-"""How often an answer is looked for in that time: more turns of the event loop than a new connection takes."""
+from service.pipelining import ANSWER_SECONDS_MAX, PipelinedRedis
 
 SOCKET_SECONDS_MAX = 1.0
 """When a connection on which nothing came is given up, long after whoever asked has gone on."""
-
-ASKING_AT_ONCE = 8
-"""Questions to Redis in flight: they do not wait for each other there, and a burst opens no hundred connections."""
 
 PROBE_SECONDS = 1.0
 """How long a Redis in trouble is left alone; then one probe, which is nobody's request, looks for it."""
@@ -53,7 +45,6 @@ IPV6_SITE = 64
 ROUNDING_SECONDS = 1e-6
 """What sums of times may be off by."""
 
-T = TypeVar("T")
 LOG = get_logger("rates")
 
 
@@ -133,22 +124,19 @@ class Rates:
         self._address = None if per_caller is None else Counted(parse(per_caller), "address")
         self._tenant = None if per_tenant is None else Counted(parse(per_tenant), "tenant")
         self._failures = failures
-        self._pool = ConnectionPool.from_url(
+        pool = ConnectionPool.from_url(
             redis_url,
             socket_timeout=SOCKET_SECONDS_MAX,
             socket_connect_timeout=SOCKET_SECONDS_MAX,
             retry=Retry(NoBackoff(), 0),
         )
-        # The address is the pool's; this one only chooses the kind of client.
-        self._storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            key_prefix=PREFIX,
-            connection_pool=self._pool,  # type: ignore[arg-type]  # it is handed on as it is
-        )
-        self._window = SlidingWindowCounterRateLimiter(self._storage)
-        self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
-        self._questions: set[asyncio.Task[Any]] = set()
+        self._redis = PipelinedRedis(pool)
+        # The client is ours; this only chooses what kind of storage it is.
+        storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=PREFIX)
+        bridge: Any = storage.bridge
+        bridge.storage = self._redis
+        bridge.register_scripts()
+        self._window = SlidingWindowCounterRateLimiter(storage)
         self._probing: asyncio.Task[None] | None = None
 
     async def count_caller(self, tenant_id: str, who: str) -> Standing | None:
@@ -168,46 +156,25 @@ class Rates:
 
     async def stop(self) -> None:
         """Ask no more."""
-        for task in [*self._questions, *([] if self._probing is None else [self._probing])]:
-            task.cancel()
-            await asyncio.wait([task], timeout=ANSWER_SECONDS_MAX)
-        await self._pool.disconnect()
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing], timeout=ANSWER_SECONDS_MAX)
+        await self._redis.stop()
 
     async def _hit(self, counted: Counted, *named: str) -> Standing:
         key = key_of(counted.kind, *named)
         if self._probing is None:
-            async with self._asking:
-                if self._probing is None:  # it may have gone away while this one waited for its turn
-                    try:
-                        return await self._in_time(self._ask(counted.rate, key))
-                    except (RedisError, OSError, TimeoutError) as error:
-                        self._leave_alone(error)
+            try:
+                return await self._ask(counted.rate, key)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._leave_alone(error)
         return counted.here.hit(key, time.monotonic())
 
     async def _ask(self, rate: RateLimitItem, key: str) -> Standing:
-        allowed = await self._window.hit(rate, key)
-        stats = await self._window.get_window_stats(rate, key)
+        # Both are sent together, and in this order.
+        allowed, stats = await asyncio.gather(self._window.hit(rate, key), self._window.get_window_stats(rate, key))
         seconds = whole_seconds_after(stats.reset_time - time.time())
         return Standing(allowed, rate.amount, stats.remaining if allowed else 0, seconds)
-
-    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
-        """What Redis answers, unless it takes too long.
-
-        Looked for again and again, and not timed out in one go: where this process is so busy that the answer waits
-        for us, each look takes longer, and a hundred requests at once are not taken for a Redis that is slow.
-
-        Raises:
-            TimeoutError: it takes too long.
-        """
-        question = asyncio.create_task(asking)
-        self._questions.add(question)
-        question.add_done_callback(self._questions.discard)
-        for _ in range(LOOKS):
-            await asyncio.wait([question], timeout=ANSWER_SECONDS_MAX / LOOKS)
-            if question.done():
-                return question.result()
-        question.cancel()
-        raise TimeoutError
 
     def _leave_alone(self, error: Exception) -> None:
         if self._failures is not None:
@@ -219,11 +186,8 @@ class Rates:
     async def _probe_until_it_answers(self) -> None:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            try:
-                is_there = await self._in_time(self._storage.check())
-            except (RedisError, OSError, TimeoutError):
-                is_there = False
-            if is_there:
+            with contextlib.suppress(RedisError, OSError, TimeoutError):
+                await self._redis.ping()
                 LOG.info("rates.counted_in_redis")
                 self._probing = None
                 return

@@ -59,7 +59,8 @@ DOORS: dict[str, set[str]] = {
     "queue": {"domain", "faults", "log"},
     "wakeups": {"log"},
     "streams": {"domain", "log"},
-    "rates": {"log"},
+    "pipelining": set(),
+    "rates": {"log", "pipelining"},
     "blobs": {"domain", "faults"},
     "version": set(),
 }

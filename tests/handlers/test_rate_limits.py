@@ -13,7 +13,7 @@ import jwt
 import msgspec
 import pytest
 
-from service import rates
+from service import pipelining
 from service.settings import Settings
 
 SESSIONS = "/api/v1/sessions"
@@ -27,7 +27,7 @@ def limited(running_app, settings, monkeypatch):
 
     On a busy machine Redis may take longer than it is given in earnest; here it must count.
     """
-    monkeypatch.setattr(rates, "ANSWER_SECONDS_MAX", 20.0)
+    monkeypatch.setattr(pipelining, "ANSWER_SECONDS_MAX", 20.0)
 
     def run(per_caller: str | None = f"{LIMIT}/hour", tenant: str | None = None) -> Any:
         return running_app(msgspec.structs.replace(settings, rate_limit=per_caller, tenant_rate_limit=tenant))
