@@ -1,0 +1,66 @@
+"""Waits for tool calls have a bound, for each caller and for a process, and give their places back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from service.handlers import waiting
+
+DEADLINE_SECONDS = 30.0
+
+
+@pytest.fixture
+async def call(api, open_session) -> str:
+    """The path of a call that waits for a decision."""
+    session = await open_session(config={"approval_tools": ["*"]})
+    said = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t", "arguments": {}}]}
+    message = (await api.post(f"/sessions/{session['id']}/messages", json=said)).json()
+    return f"/sessions/{session['id']}/tool-calls/{message['tool_calls'][0]['id']}"
+
+
+@pytest.fixture
+def watch(app) -> waiting.Watch:
+    return app.app.state.parts.watch
+
+
+async def waiters(watch: waiting.Watch, count: int) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while len(watch._waiters) != count:  # noqa: ASYNC110 - there is no event for who waits
+            await asyncio.sleep(0.01)
+
+
+async def waits(api: Any, call: str, watch: waiting.Watch, count: int) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(api.get(f"{call}?wait=60")) for _ in range(count)]
+    await waiters(watch, count)
+    return tasks
+
+
+async def test_one_wait_too_many_of_a_caller_is_refused_and_others_are_not(
+    api, app, call, watch, tenant, make_key, client_of, monkeypatch
+):
+    monkeypatch.setattr(waiting, "WAITS_PER_CALLER_MAX", 2)
+    waiting_ones = await waits(api, call, watch, 2)
+    refused = await api.get(f"{call}?wait=60")
+    without = await api.get(call)
+    async with client_of(app, await make_key(tenant, name="another")) as another:
+        other = await another.get(f"/api/v1{call}?wait=1")
+    await api.post(call, json={"action": "reject"})
+    answers = await asyncio.gather(*waiting_ones)
+
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "rate_limited", "1")
+    assert (without.status_code, other.status_code) == (200, 200)
+    assert [answer.json()["status"] for answer in answers] == ["rejected"] * 2
+    assert (len(watch._waiters), watch._callers.total()) == (0, 0)
+
+
+async def test_a_process_takes_so_many_waits_and_no_more(api, call, watch, monkeypatch):
+    monkeypatch.setattr(waiting, "WAITS_MAX", 1)
+    waiting_ones = await waits(api, call, watch, 1)
+    refused = await api.get(f"{call}?wait=60")
+    await api.post(call, json={"action": "approve"})
+    await asyncio.gather(*waiting_ones)
+
+    assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "unavailable", "1")
