@@ -64,7 +64,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=500)
+        self._server = await self.listen()
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -72,6 +72,10 @@ class Receiver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._server.close()
+
+    async def listen(self) -> asyncio.Server:
+        """Begin to take connections."""
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=500)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
