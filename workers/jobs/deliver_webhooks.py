@@ -11,9 +11,11 @@ import random
 from contextlib import suppress
 from typing import Any
 
+from service import faults
 from service.commands.deliveries import claim_deliveries, drop_purged, record_and_claim
 from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.domain.errors import DomainError
+from service.faults import Point
 from service.log import get_logger
 from service.store import attempts
 from service.store.deliveries import IN_FLIGHT_MAX, Claim, Room
@@ -148,7 +150,9 @@ class Deliveries:
                 async with self._database.begin() as tx:
                     await drop_purged(tx, claim)
                 return
-            self._made.append((claim, await attempt(self._egress, claim)))
+            outcome = await attempt(self._egress, claim)
+            faults.reach(Point.AFTER_PUSH)
+            self._made.append((claim, outcome))
         except DomainError as error:  # its lease runs out, and it is claimed again
             self._note_trouble(error)
         except Exception:  # one delivery must not end the others
