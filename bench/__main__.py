@@ -20,13 +20,12 @@ from pathlib import Path
 import msgspec
 
 from bench.load import Outcome, request_bytes, run_load
-from bench.processes import cpu_seconds, free_port, resident_mb, start, start_worker, tree_cpu_seconds
+from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
 from bench.slow_clients import measure_slow_clients
 from bench.streams import measure_streams
 from bench.uploads import compare_uploads
 from bench.webhooks import measure_webhooks
 from service import development_key
-from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
 from service.store import migrate
 
@@ -171,9 +170,7 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
             message = OPERATIONS["append"](sides[0])
             figures[SLOW_CLIENTS] = measure_slow_clients(ports[0], sides[0].headers, options.rounds, message)
         if options.only in {None, WEBHOOKS}:
-            workers = [start_worker(queue, environment, folder) for queue in (Queue.EVENTS, Queue.WEBHOOKS)]
-            processes += workers
-            figures[WEBHOOKS] = measure_webhooks(ports[0], sides[0].headers)
+            figures[WEBHOOKS] = measure_webhooks(folder, environment, ports[0], servers.postgres_pid)
     finally:
         for process in processes:
             process.terminate()
