@@ -45,6 +45,8 @@ PAUSE_SECONDS = (0.2, 0.7)
 READY_SECONDS_MAX = 20.0
 QUIET_SECONDS_MAX = 75.0
 """Longer than any lease, renewal, retry after 5 s and sweep one after the other."""
+QUIET_POLL_SECONDS = 0.3
+
 LAST = ("kill -9", "hang")
 """Of several faults at once these come last."""
 
@@ -203,11 +205,12 @@ class Run:
         """Wait until nothing is left to do; what is not done in time shows as left over."""
         deadline = time.monotonic() + QUIET_SECONDS_MAX
         while time.monotonic() < deadline:
-            waits_for = {what: count for what, count in left_over(stack).items() if count}
-            if not waits_for and self._everybody_was_told(stack):
+            waits_for = [what for what, count in left_over(stack).items() if count]
+            waits_for += [] if self._everybody_was_told(stack) else ["whoever listens"]
+            if not waits_for:
                 return
-            self.history.mark("waits for quiet", left=waits_for)
-            time.sleep(0.5)
+            self._phase = f"{QUIET}: {', '.join(waits_for)}"
+            time.sleep(QUIET_POLL_SECONDS)
 
     @staticmethod
     def _clear_scratch(inspector: Part, scratch: Path) -> None:

@@ -73,6 +73,7 @@ def sound() -> tuple[History, Evidence]:
     told.op("step", {"call": "call", "action": "start"}, {"became": "running"})
     told.op("upload", {"sha256": "sha", "size": 3}, {"id": "file"})
     told.op("download", {"file": "file"}, {"is_same": True})
+    told.op("read_event", {"message": "m1"}, {"is_there": True})
     told.op("read_session", {}, {"version": 12, "digest": "d12", "messages": 3}, client="auditor")
     told.op("read_history", {}, {"rows": rows}, client="auditor")
     told.history.sent += [Sent(1.0, 0.01, 0, "append", 201), Sent(2.0, 0.01, 1, "append", 503, has_retry_after=True)]
@@ -232,6 +233,7 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a stream skipped an event": ("13", lambda h, _e: h.watched[0].told.pop(4)),
     "a stream told an event twice": ("13", lambda h, _e: h.watched[0].told.insert(4, h.watched[0].told[3])),
     "a stream told events out of order": ("13", lambda h, _e: h.watched[1].told.reverse()),
+    "a stream told of what was not there": ("13", lambda h, _e: of(h, "read_event").told.update(is_there=False)),
     "a stream told of another event": ("13", lambda h, _e: h.watched[0].told.__setitem__(0, (S, 1, "other"))),
 }
 """What is false, the number of the promise that it breaks, and how it is planted into what is sound."""
