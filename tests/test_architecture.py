@@ -28,7 +28,7 @@ FOLDERS = (*OURS, "tests", "bench")
 SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "resolver", "settings", "streams", "wakeups"}
 DOORS: dict[str, set[str]] = {
     "domain": set(),
-    "store": {"domain"},
+    "store": {"domain", "faults"},
     "commands": {"store", "domain", "encoding", "ids"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
@@ -37,6 +37,7 @@ DOORS: dict[str, set[str]] = {
         "store",
         "domain",
         "encoding",
+        "faults",
         "ids",
         "log",
         "queue",
@@ -54,10 +55,11 @@ DOORS: dict[str, set[str]] = {
     "metrics": set(),
     "running": set(),
     "log": {"settings"},
-    "queue": {"domain", "log"},
+    "faults": {"log"},
+    "queue": {"domain", "faults", "log"},
     "wakeups": {"log"},
     "streams": {"domain", "log"},
-    "blobs": {"domain"},
+    "blobs": {"domain", "faults"},
     "version": set(),
 }
 """Room → the rooms that it may import from, besides itself. Rooms that are not listed are edges, where parts meet."""

@@ -85,7 +85,7 @@ async def write(
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
     replayed = False
     if key is None:
-        async with parts.database.connect() if one_statement else parts.database.begin() as tx:
+        async with parts.database.begin(one_statement=one_statement) as tx:
             answer = await effect(tx)
     else:
         if IDEMPOTENCY_KEY.fullmatch(key) is None:

@@ -106,7 +106,7 @@ class Part:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, **settings: str) -> None:
-        """Start it; `settings` are added to its environment, this time only."""
+        """Start it, with `settings` for this life alone."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 launch.command(self._command, death_signal=signal.SIGKILL),
