@@ -62,7 +62,7 @@ def streams_complete(history: History, evidence: Evidence) -> Verdict:
         ids[row.session][row.seq] = row.id
     for watched in history.watched:
         told: dict[str, list[int]] = defaultdict(list)
-        for session, seq, id_ in watched.told:
+        for session, seq, id_, _ in watched.told:
             told[session].append(seq)
             verdict.demand(ids[session].get(seq) == id_, f"{watched.name} told of an event {seq} that is another")
         for session in [watched.session] if watched.session else list(ids):

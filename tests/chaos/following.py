@@ -88,7 +88,7 @@ class Following:
         fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if ": " in line)
         if "id" in fields and "data" in fields:
             event: dict[str, Any] = msgspec.json.decode(fields["data"])
-            self.watched.told.append((event["session_id"], event["seq"], event["id"]))
+            self.watched.told.append((event["session_id"], event["seq"], event["id"], time.monotonic()))
             self._last_id = fields["id"]
             return event
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from evidence import Arrival, Evidence
 from faults import Fault, Struck
-from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of
+from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of, percentile
 from history import History, Sent
 from judging import CHECKS, judge
 from telling import page, told
@@ -96,3 +96,9 @@ def test_the_page_of_the_documents_is_what_its_runs_wrote():
     assert sum(run.violations for run in runs) == 0
     assert not any(run.missed for run in runs)
     assert len(runs) >= 3
+
+
+def test_percentiles_are_values_that_were_there():
+    assert percentile([], 0.99) == 0.0
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([float(value) for value in range(100)], 0.99) == 99.0
