@@ -53,23 +53,30 @@ def delivered_in_order(_history: History, evidence: Evidence) -> Verdict:
 
 def streams_complete(history: History, evidence: Evidence) -> Verdict:
     """What issue 5 promises of streams, under these faults as well."""
-    verdict = Verdict("13 streams", "Each stream told every event once and in order, over all its connections.")
+    verdict = Verdict(
+        "13 streams",
+        "Each stream told every event once and in order, over all its connections, and none before its state.",
+    )
     ids: dict[str, dict[int, str]] = defaultdict(dict)
     for row in evidence.events:
         ids[row.session][row.seq] = row.id
     for watched in history.watched:
         told: dict[str, list[int]] = defaultdict(list)
-        for session, seq, id_ in watched.told:
+        for session, seq, id_, _ in watched.told:
             told[session].append(seq)
             verdict.demand(ids[session].get(seq) == id_, f"{watched.name} told of an event {seq} that is another")
         for session in [watched.session] if watched.session else list(ids):
             expected = sorted(ids[session])
             if told[session] != expected:
                 verdict.violations.append(f"{watched.name} of {session}: {_difference(told[session], expected)}")
+    peeks = [op for op in history.ops if op.kind == "read_event" and op.told]
+    for op in peeks:
+        verdict.demand(op.told["is_there"], f"an event told of the message {op.wish['message']} before it was there")
     verdict.counts = {
         "streams": len(history.watched),
         "connections": sum(watched.connections for watched in history.watched),
         "events told": sum(len(watched.told) for watched in history.watched),
+        "looked up at once": len(peeks),
     }
     return verdict
 

@@ -10,6 +10,7 @@ from history import FAIL, INFO, History, Op
 from verdicts import Verdict
 
 SPEAKING = {"append", "batch", "ask", "open"}
+READING = {"read_session", "read_history", "read_event", "download"}
 MOVED = {"activate": "session.activated", "suspend": "session.suspended", "resume": "session.resumed"}
 DECISIONS = ("tool_call.approved", "tool_call.rejected", "tool_call.expired")
 
@@ -24,7 +25,7 @@ def acknowledged(history: History, evidence: Evidence) -> Verdict:
     _fields(history, evidence, verdict)
     _moves(history, evidence, verdict)
     _files(history, evidence, verdict)
-    writes = [op for op in history.ops if op.kind not in {"read_session", "read_history", "download"}]
+    writes = [op for op in history.ops if op.kind not in READING]
     repeats = [op for op in writes if op.kind == "again" and op.is_ok]
     for op in repeats:
         verdict.demand(op.told["is_same"], f"the repeat {op.number} of an append was answered otherwise")

@@ -200,7 +200,7 @@ def _goals(history: History, phases: Sequence[Phase], struck: Sequence[Struck], 
     kills = [one for one in struck if one.phase == POSTGRES_KILLED]
     if kills:
         refused = rows[POSTGRES_KILLED]["refused"]
-        yield Goal(f"requests meanwhile get 503, {len(kills)} kills of PostgreSQL", "> 0", str(refused), refused > 0)
+        yield Goal(f"answers of 503 while PostgreSQL was away, kills: {len(kills)}", "> 0", str(refused), refused > 0)
         slowest = max(_first_success(history, one.mended_at) for one in kills)
         yield Goal(
             "the first success at each web process after PostgreSQL is back",

@@ -6,10 +6,11 @@ import asyncio
 import random
 import time
 from contextlib import suppress
+from typing import Any
 
 import msgspec
-from agent import Front
-from history import History, Sent, Watched
+from agent import Agent, Front
+from history import FAIL, OK, History, Sent, Watched
 from wire import Answer, Line, NoAnswer
 
 SILENCE_SECONDS_MAX = 20.0
@@ -18,6 +19,8 @@ CUT_SECONDS = (2.0, 9.0)
 """How long one connection lives before it is cut."""
 RETURN_SECONDS = (0.05, 0.4)
 GONE_STATUSES = {204}
+PEEK_ODDS = 0.15
+"""Of the events that tell of a message, so many are followed by a look at it."""
 
 
 class Following:
@@ -31,6 +34,7 @@ class Following:
         self._lines = [Line(port, f"Bearer {front.key}") for port in front.ports]
         self._path = f"/api/v1/sessions/{session}/events/stream?after_seq=0" if session else "/api/v1/events/stream"
         self._last_id = ""
+        self._agent = Agent(name, front, history, dice)
         self.is_open = asyncio.Event()
 
     def cut(self) -> None:
@@ -74,15 +78,32 @@ class Following:
                 continue
             *whole, rest = (rest + piece).split(b"\n\n")
             for block in whole:
-                self._take(block)
+                event = self._take(block)
+                # In a session of its own, because nobody deletes messages there.
+                if event is not None and self.watched.session and self._dice.random() < PEEK_ODDS:
+                    await self._peek(event)
         return False
 
-    def _take(self, block: bytes) -> None:
+    def _take(self, block: bytes) -> dict[str, Any] | None:
         fields = dict(line.split(": ", 1) for line in block.decode().split("\n") if ": " in line)
         if "id" in fields and "data" in fields:
-            event = msgspec.json.decode(fields["data"])
-            self.watched.told.append((event["session_id"], event["seq"], event["id"]))
+            event: dict[str, Any] = msgspec.json.decode(fields["data"])
+            self.watched.told.append((event["session_id"], event["seq"], event["id"], time.monotonic()))
             self._last_id = fields["id"]
+            return event
+        return None
+
+    async def _peek(self, event: dict[str, Any]) -> None:
+        """An event can be read only after the state that it tells of: look for that at once, at any process."""
+        if event["type"] != "message.created":
+            return
+        session, message = event["session_id"], event["data"]["message_id"]
+        op = self._agent.begin("read_event", session, message=message)
+        web = self._dice.randrange(len(self._lines))
+        answer = await self._agent.get(op, f"/sessions/{session}/messages/{message}", web=web)
+        if answer is not None:
+            is_there = answer.status == 200
+            self._history.ends(op, OK if is_there else FAIL, answer.status, answer.code, is_there=is_there)
 
 
 def _sent(began: float, web: int, answer: Answer) -> Sent:

@@ -69,12 +69,12 @@ class Op:
 
 @dataclass(slots=True)
 class Watched:
-    """What one stream told, over all its connections: (session, seq, event id) in the order of arrival."""
+    """What one stream told, over all its connections: (session, seq, event id, when) in the order of arrival."""
 
     name: str
     session: str
     """Empty: the stream across sessions."""
-    told: list[tuple[str, int, str]] = field(default_factory=list)
+    told: list[tuple[str, int, str, float]] = field(default_factory=list)
     connections: int = 0
 
 

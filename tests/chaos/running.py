@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -27,13 +28,15 @@ from judging import judge
 from load import Load, Places
 from planning import Spans, rounds_together, single_faults
 from receiver import OK, Call, receiving
-from stack import Part, Stack, wait_until
+from stack import Part, Stack, clean_environment, wait_until
 
 from service.domain.work import Queue
 
 QUEUES = (Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS)
 CONVERSATIONS, DESKS, SHELVES = 6, 2, 2
 WARM, ONE_BY_ONE, QUIET = "warming up", "one at a time", "until all is quiet"
+
+COMPILES = "import service.app, service.__main__, workers.__main__"
 
 PROGRESS_SECONDS = 5.0
 WARM_SECONDS = 4.0
@@ -43,8 +46,11 @@ POSTGRES_BACK_SECONDS = 3.0
 """Between two kills of PostgreSQL, so that each web process can show how soon it works again."""
 PAUSE_SECONDS = (0.2, 0.7)
 READY_SECONDS_MAX = 20.0
+READY_POLL_SECONDS = 0.15
 QUIET_SECONDS_MAX = 75.0
 """Longer than any lease, renewal, retry after 5 s and sweep one after the other."""
+QUIET_POLL_SECONDS = 0.3
+
 LAST = ("kill -9", "hang")
 """Of several faults at once these come last."""
 
@@ -62,22 +68,28 @@ class Run:
         self.struck: list[Struck] = []
         self._spans = spans
         self._is_short = is_short
-        # What the nemesis does must not hang on how often the clients drew.
-        self._plan_dice = random.Random(f"plan {seed}")  # noqa: S311 - no secret
-        self._load_dice = random.Random(f"load {seed}")  # noqa: S311 - no secret
+        self._pauses = self._dice("pauses")
         self._arrivals: list[Arrival] = []
         self._secret = ""
         self._began = time.monotonic()
         self._phase = "starting"
+        self._shown = 0
         self._over = threading.Event()
+
+    def _dice(self, purpose: str) -> random.Random:
+        """Chance of its own for each purpose: how often one draws must not change what another one gets."""
+        return random.Random(f"{purpose} {self.seed}")  # noqa: S311 - no secret
 
     def __call__(self) -> Figures:
         """Run it all; from the main thread."""
         scratch = self.home / "scratch"
         scratch.mkdir()
         threading.Thread(target=self._show_progress, name="progress", daemon=True).start()
+        bytecode = self.home / "bytecode"
+        # Once, rather than in five processes that start at the same time.
+        subprocess.run([sys.executable, "-c", COMPILES], env=clean_environment(bytecode), check=True)
         stack = Stack(
-            self.home / "bytecode",
+            bytecode,
             webs=2,
             queues=QUEUES,
             HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true",
@@ -100,7 +112,7 @@ class Run:
 
     def _break(self, stack: Stack, hook: str, scratch: Path) -> Evidence:
         key = stack.key("chaos")
-        load = Load(Front([web.port for web in stack.webs], key), self.history, self._load_dice)
+        load = Load(Front([web.port for web in stack.webs], key), self.history, self._dice("load"))
         try:
             places = self._prepare(stack, load, key, hook)
             parts = dict(zip(("web0", "web1", "events0", "webhooks0", "attachments0"), stack.parts, strict=True))
@@ -142,7 +154,7 @@ class Run:
         return places
 
     def _all_phases(self, stack: Stack, breaker: Breaker) -> None:
-        spans, dice = self._spans, self._plan_dice
+        spans, away = self._spans, self._dice("away")
         with self._in_phase(WARM):
             time.sleep(WARM_SECONDS)
         with self._in_phase(CALM):
@@ -152,20 +164,20 @@ class Run:
         self._recover(stack, breaker)
         with self._in_phase(POSTGRES_KILLED):
             for _ in range(spans.postgres_kills):
-                self._suffer(breaker, [Fault("postgres", "kill -9", dice.uniform(*POSTGRES_AWAY_SECONDS))])
+                self._suffer(breaker, [Fault("postgres", "kill -9", away.uniform(*POSTGRES_AWAY_SECONDS))])
                 time.sleep(POSTGRES_BACK_SECONDS)
                 breaker.find_fallen()
         self._recover(stack, breaker)
         with self._in_phase(ONE_BY_ONE) as began:
             until = began + spans.one_by_one(began - self._began)
-            for fault in single_faults(dice):
+            for fault in single_faults(self._dice("one")):
                 if time.monotonic() > until:
                     break
                 self._suffer(breaker, [fault])
                 self._recover(stack, breaker)
         with self._in_phase(SEVERAL) as began:
             until = began + spans.together(began - self._began)
-            for faults in rounds_together(dice):
+            for faults in rounds_together(self._dice("several")):
                 if time.monotonic() > until:
                     break
                 self._suffer(breaker, faults)
@@ -192,22 +204,23 @@ class Run:
         """Wait until every web process says that it is ready, then a moment longer."""
         deadline = time.monotonic() + READY_SECONDS_MAX
         for web in stack.webs:
-            while web.readiness() != "ready" and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if web.readiness() != "ready":
+            while (says := web.readiness()) != "ready" and time.monotonic() < deadline:
+                time.sleep(READY_POLL_SECONDS)
+            if says != "ready":
                 breaker.misbehaved.append(f"{web.name} was not ready {READY_SECONDS_MAX:.0f} s after the last mending")
         breaker.find_fallen()
-        time.sleep(self._plan_dice.uniform(*PAUSE_SECONDS))
+        time.sleep(self._pauses.uniform(*PAUSE_SECONDS))
 
     def _wait_for_quiet(self, stack: Stack) -> None:
         """Wait until nothing is left to do; what is not done in time shows as left over."""
         deadline = time.monotonic() + QUIET_SECONDS_MAX
         while time.monotonic() < deadline:
-            waits_for = {what: count for what, count in left_over(stack).items() if count}
-            if not waits_for and self._everybody_was_told(stack):
+            waits_for = [what for what, count in left_over(stack).items() if count]
+            waits_for += [] if self._everybody_was_told(stack) else ["whoever listens"]
+            if not waits_for:
                 return
-            self.history.mark("waits for quiet", left=waits_for)
-            time.sleep(0.5)
+            self._phase = f"{QUIET}: {', '.join(waits_for)}"
+            time.sleep(QUIET_POLL_SECONDS)
 
     @staticmethod
     def _clear_scratch(inspector: Part, scratch: Path) -> None:
@@ -253,7 +266,10 @@ class Run:
         line = (
             f"{time.monotonic() - self._began:6.0f} s  {what:<20}{len(self.history.sent):>7} requests"
             f"{statuses[503]:>6} refused{statuses[0]:>6} broken{len(self.struck):>5} faults"
-            f"{len(self._arrivals):>7} webhooks\n"
+            f"{len(self._arrivals):>7} webhooks"
         )
+        # What the nemesis did since the last line, in order: the same under the same seed.
+        new, self._shown = self.struck[self._shown :], len(self.struck)
+        line += "".join(f"\n          {one.fault}" for one in new) + "\n"
         sys.stdout.write(line)
         sys.stdout.flush()
