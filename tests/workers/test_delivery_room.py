@@ -11,6 +11,7 @@ import pytest
 from conversations import query, service_of
 from dispatch import all_are, delivering, endpoint, execute, told, until
 from receiver import Call, Receiver, answering
+from structlog.testing import capture_logs
 
 from service.commands.deliveries import claim_deliveries
 from service.domain.webhook import Ordering
@@ -216,10 +217,14 @@ async def test_an_attempt_that_cannot_be_recorded_does_not_take_the_others_with_
         await told_all.wait()
         return await answering(500 if call.event["seq"] == 1 else 200)(call, writer)
 
-    async with Receiver(together) as receiver, delivering(own_database) as deliveries:
-        await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
-        await told(own_database, 3)
-        deliveries.wake()
-        await receiver.until(3)
-        told_all.set()
-        await until(all_are(own_database, "pending", "succeeded", "succeeded"))
+    with capture_logs() as logged:
+        async with Receiver(together) as receiver, delivering(own_database) as deliveries:
+            await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
+            await told(own_database, 3)
+            deliveries.wake()
+            await receiver.until(3)
+            told_all.set()
+            await until(all_are(own_database, "pending", "succeeded", "succeeded"))
+
+    assert {line["delivery_id"] for line in logged if line["event"] == "delivery.broke" and "delivery_id" in line}
+    assert len(receiver.calls) == 3
