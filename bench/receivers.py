@@ -121,7 +121,7 @@ def _harming(head: bytes, chunk: bytes, seconds: float) -> Callable[..., object]
         ending = time.monotonic() + HARM_SECONDS
         with suppress(OSError, asyncio.CancelledError):
             writer.write(head)
-            while time.monotonic() < ending:
+            while time.monotonic() < ending and not writer.is_closing():
                 await asyncio.sleep(seconds)
                 writer.write(chunk)
                 await writer.drain()
