@@ -121,8 +121,10 @@ def _harming(head: bytes, chunk: bytes, seconds: float) -> Callable[..., object]
         ending = time.monotonic() + HARM_SECONDS
         with suppress(OSError, asyncio.CancelledError):
             writer.write(head)
-            while time.monotonic() < ending and not writer.is_closing():
+            while time.monotonic() < ending:
                 await asyncio.sleep(seconds)
+                if writer.is_closing():
+                    break
                 writer.write(chunk)
                 await writer.drain()
         writer.close()
