@@ -119,10 +119,12 @@ class HostileReceivers:
 def _harming(head: bytes, chunk: bytes, seconds: float) -> Callable[..., object]:
     async def harm(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ending = time.monotonic() + HARM_SECONDS
-        with suppress(OSError):
+        with suppress(OSError, asyncio.CancelledError):
             writer.write(head)
             while time.monotonic() < ending:
                 await asyncio.sleep(seconds)
+                if writer.is_closing():
+                    break
                 writer.write(chunk)
                 await writer.drain()
         writer.close()

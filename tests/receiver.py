@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 from standardwebhooks import Webhook
 
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 
 
 class Call(NamedTuple):

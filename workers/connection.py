@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._posts += 1
         self._read_bytes = 0
         self._head, self._end, self._when_closed = loop.create_future(), loop.create_future(), None
-        if not self.is_open:
+        if not self.is_open or self._transport.is_closing():
             self.connection_lost(None)
         else:
             events = (

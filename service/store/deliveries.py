@@ -7,7 +7,7 @@ be sent, however many wait behind a receiver that is away.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -80,6 +80,8 @@ CLAIM = Statement(
                busy.in_flight + row_number() OVER (PARTITION BY e.id ORDER BY chosen.due_at) AS place
         FROM waiting
         JOIN webhook_endpoints e ON e.id = waiting.endpoint_id AND e.disabled_at IS NULL AND e.deleted_at IS NULL
+        LEFT JOIN unnest(CAST(:holding_ids AS uuid[]), CAST(:holding AS integer[])) AS mine (endpoint_id, claims)
+            ON mine.endpoint_id = e.id
         CROSS JOIN LATERAL (
             SELECT e.failing_since IS NOT NULL OR e.id = ANY (CAST(:slow_ids AS uuid[])) AS is_doubtful
         ) w
@@ -91,8 +93,10 @@ CLAIM = Statement(
             SELECT d.id, d.due_at FROM webhook_deliveries d
             WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
             ORDER BY d.due_at
-            LIMIT greatest(0, CASE WHEN e.failing_since IS NULL THEN :each
-                                   ELSE {IN_FLIGHT_MAX_WHILE_FAILING} END - busy.in_flight)
+            LIMIT greatest(0, CASE WHEN e.failing_since IS NOT NULL THEN {IN_FLIGHT_MAX_WHILE_FAILING}
+                                   -- Nobody else has any of them, and who claims sends no more than `each` at a time.
+                                   WHEN NOT w.is_doubtful AND busy.in_flight <= coalesce(mine.claims, 0)
+                                   THEN :each + :ahead ELSE :each END - busy.in_flight)
             FOR UPDATE SKIP LOCKED
         ) chosen
         WHERE NOT w.is_doubtful OR :doubtful > 0
@@ -114,6 +118,7 @@ CLAIM = Statement(
     """).bindparams(  # noqa: S608 - constants of this module
         sa.bindparam("limit", type_=sa.Integer),
         sa.bindparam("each", type_=sa.Integer),
+        sa.bindparam("ahead", type_=sa.Integer),
         sa.bindparam("doubtful", type_=sa.Integer),
     )
 )
@@ -164,10 +169,16 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """How much may be claimed: at all, at each endpoint, and at those that fail or that are known to be slow."""
+    """How much may be claimed: at all, at each endpoint, and at those that fail or that are known to be slow.
+
+    `ahead` more of an endpoint where nobody else holds any, to be sent when others have ended; `holding` says how many
+    of each are held by who claims.
+    """
 
     attempts: int
     each: int = IN_FLIGHT_MAX
+    ahead: int = 0
+    holding: Mapping[UUID, int] = {}
     doubtful: int
     slow_ids: Collection[UUID] = ()
 
@@ -202,7 +213,14 @@ async def claim(tx: Tx, room: Room) -> list[Claim]:
     Who claims is alone, and this is the end of the transaction.
     """
     rows = await tx.rows(
-        CLAIM, limit=room.attempts, each=room.each, doubtful=room.doubtful, slow_ids=list(room.slow_ids)
+        CLAIM,
+        limit=room.attempts,
+        each=room.each,
+        ahead=room.ahead,
+        holding_ids=list(room.holding),
+        holding=list(room.holding.values()),
+        doubtful=room.doubtful,
+        slow_ids=list(room.slow_ids),
     )
     return [_claim(row) for row in rows]
 

@@ -22,7 +22,7 @@ from workers.jobs.deliver_webhooks import Deliveries
 from workers.jobs.relay_events import Relay
 
 CALLER = service_of("tenant")
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 REFUSED = Outcome(latency_ms=1, response_status=500, error=Failure.BAD_STATUS)
 TAKEN = Outcome(latency_ms=1, response_status=200)
 

@@ -11,6 +11,7 @@ import pytest
 from conversations import query, service_of
 from dispatch import all_are, delivering, endpoint, execute, told, until
 from receiver import Call, Receiver, answering
+from structlog.testing import capture_logs
 
 from service.commands.deliveries import claim_deliveries
 from service.domain.webhook import Ordering
@@ -100,6 +101,97 @@ async def test_an_endpoint_that_is_slow_counts_like_one_that_fails(
         assert len(abyss.calls) == 15
 
 
+class Crowd:
+    """How many requests are answered at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.opened = asyncio.Event()
+
+    async def answer(self, call: Call, writer: asyncio.StreamWriter) -> bytes | None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await self.opened.wait()
+        await asyncio.sleep(0)
+        said = await answering(204)(call, writer)
+        self.now -= 1
+        return said
+
+
+async def in_flight(database: Database) -> int:
+    (row,) = await query(database, "SELECT count(*) FROM webhook_deliveries WHERE is_in_flight")
+    return int(row[0])
+
+
+async def test_an_endpoint_gets_five_at_a_time_however_many_are_claimed_ahead_and_by_whom(own_database: Database):
+    crowd = Crowd()
+    async with (
+        Receiver(crowd.answer) as receiver,
+        delivering(own_database) as first,
+        delivering(own_database) as second,
+    ):
+        await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
+        for _ in range(4):
+            await told(own_database, 25)
+            first.wake()
+            second.wake()
+        await receiver.until(5)
+        crowd.opened.set()
+        await until(all_are(own_database, *["succeeded"] * 100))
+
+    assert crowd.most == 5
+    assert len(receiver.calls) == 100
+
+
+async def test_what_is_claimed_ahead_is_five_and_fifteen_and_goes_back_when_one_takes_long(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "SLOW_SECONDS", 3600.0)
+    async with hanging() as abyss, delivering(own_database) as deliveries:
+        await endpoint(own_database, abyss.url, ordering=Ordering.NONE)
+        await told(own_database, 30)
+        deliveries.wake()
+
+        async def twenty_are_claimed() -> bool:
+            return await in_flight(own_database) == 5 + module.AHEAD
+
+        await until(twenty_are_claimed)
+        monkeypatch.setattr(module, "SLOW_SECONDS", 0.0)
+
+        async def five_are_left() -> bool:
+            deliveries.wake()
+            return await in_flight(own_database) == 5
+
+        await until(five_are_left)
+
+    assert len(abyss.calls) == 5
+
+
+async def test_what_is_claimed_ahead_goes_back_when_an_attempt_fails(own_database: Database):
+    told_all = asyncio.Event()
+
+    async def refuse(call: Call, writer: asyncio.StreamWriter) -> bytes | None:
+        await told_all.wait()
+        return await answering(500)(call, writer)
+
+    async with Receiver(refuse) as receiver, delivering(own_database) as deliveries:
+        await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
+        await told(own_database, 30)
+        deliveries.wake()
+        await receiver.until(5)
+        told_all.set()
+
+        async def all_have_failed_once() -> bool:
+            rows = await query(own_database, "SELECT count(*) FROM webhook_deliveries WHERE attempt_count = 1")
+            return rows[0][0] == 30
+
+        await until(all_have_failed_once)
+    counts = await query(own_database, "SELECT DISTINCT attempt_count FROM webhook_deliveries")
+
+    assert [row[0] for row in counts] == [1]
+    assert len(receiver.calls) == 30
+
+
 async def test_each_endpoint_gets_one_before_another_gets_a_second(own_database: Database):
     early = [await endpoint(own_database, ordering=Ordering.NONE) for _ in range(5)]
     await told(own_database, 10)
@@ -125,10 +217,14 @@ async def test_an_attempt_that_cannot_be_recorded_does_not_take_the_others_with_
         await told_all.wait()
         return await answering(500 if call.event["seq"] == 1 else 200)(call, writer)
 
-    async with Receiver(together) as receiver, delivering(own_database) as deliveries:
-        await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
-        await told(own_database, 3)
-        deliveries.wake()
-        await receiver.until(3)
-        told_all.set()
-        await until(all_are(own_database, "pending", "succeeded", "succeeded"))
+    with capture_logs() as logged:
+        async with Receiver(together) as receiver, delivering(own_database) as deliveries:
+            await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
+            await told(own_database, 3)
+            deliveries.wake()
+            await receiver.until(3)
+            told_all.set()
+            await until(all_are(own_database, "pending", "succeeded", "succeeded"))
+
+    assert {line["delivery_id"] for line in logged if line["event"] == "delivery.broke" and "delivery_id" in line}
+    assert len(receiver.calls) == 3

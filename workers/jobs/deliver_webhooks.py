@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter, defaultdict, deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from service import faults
 from service.commands.deliveries import claim_deliveries, drop_purged, record_and_claim
@@ -34,6 +36,14 @@ they are all taken an endpoint gets one at a time, so it takes 500 that begin to
 SLOW_SECONDS = 1.0
 """An attempt that has taken longer is waiting for somebody who hangs, or is far too slow."""
 
+AHEAD = 15
+"""Claimed of an endpoint beyond the five in flight, and sent as those end: on a busy machine a turn takes longer than a
+POST, and five in each turn would be all. Given back as soon as an attempt there fails or takes long.
+"""
+
+AHEAD_MAX = 1000
+"""Of all endpoints together; each is an event of some kB."""
+
 CLAIMS_MAX = 100
 """In one transaction: a few milliseconds of PostgreSQL's time."""
 
@@ -55,6 +65,14 @@ NO_ROOM = Room(attempts=0, doubtful=0)
 LOG = get_logger("delivery")
 
 
+class Running(NamedTuple):
+    """An attempt that is being made, and since when, by the loop's clock."""
+
+    claim: Claim
+    began: float
+    task: asyncio.Task[None]
+
+
 class Deliveries:
     """The attempts of one worker process."""
 
@@ -62,7 +80,10 @@ class Deliveries:
         self._database = database
         self._egress = egress
         self._woken = asyncio.Event()
-        self._running: dict[asyncio.Task[None], tuple[Claim, float]] = {}
+        self._running: dict[tuple[UUID, int], Running] = {}
+        self._flying: Counter[UUID] = Counter()
+        self._queued: dict[UUID, deque[Claim]] = defaultdict(deque)
+        self._returned: list[Claim] = []
         self._made: list[tuple[Claim, Outcome]] = []
         self._renewed_at = 0.0
         self._in_trouble = False
@@ -93,10 +114,12 @@ class Deliveries:
 
     async def _take_turn(self, *, claims: bool) -> None:
         """Record what has been made and claim what is due, in one transaction; nothing else here writes deliveries."""
+        room = self._room() if claims else NO_ROOM
         made, self._made = self._made, []
         try:
+            await self._give_back()
             await self._renew(made)
-            claimed = await self._record_and_claim(made, self._room() if claims else NO_ROOM)
+            claimed = await self._record_and_claim(made, room)
         except DomainError as error:
             self._made = made + self._made  # the next turn tries again, while the leases hold
             self._note_trouble(error)
@@ -107,9 +130,10 @@ class Deliveries:
             return
         self._in_trouble = False
         for claim in claimed:
-            task = asyncio.create_task(self._deliver(claim), name="delivery")
-            self._running[task] = (claim, asyncio.get_running_loop().time())
-            task.add_done_callback(self._end)
+            if self._flying[claim.endpoint_id] < IN_FLIGHT_MAX:
+                self._start(claim)
+            else:
+                self._queued[claim.endpoint_id].append(claim)
         if len(claimed) == CLAIMS_MAX:
             self._woken.set()
 
@@ -138,11 +162,27 @@ class Deliveries:
 
     def _room(self) -> Room:
         began_before = asyncio.get_running_loop().time() - SLOW_SECONDS
-        slow_ids = {claim.endpoint_id for claim, began in self._running.values() if began < began_before}
-        doubtful = sum(claim.is_doubtful or claim.endpoint_id in slow_ids for claim, _ in self._running.values())
-        free = min(CLAIMS_MAX, ATTEMPTS_MAX - len(self._running))
+        slow_ids = {one.claim.endpoint_id for one in self._running.values() if one.began < began_before}
+        for endpoint_id in slow_ids:
+            self._return_queued(endpoint_id)
+        doubtful = sum(one.claim.is_doubtful or one.claim.endpoint_id in slow_ids for one in self._running.values())
         room = max(0, DOUBTFUL_MAX - doubtful)
-        return Room(attempts=free, each=IN_FLIGHT_MAX if room else 1, doubtful=room, slow_ids=slow_ids)
+        holding = self._flying.copy()
+        for endpoint_id, queued in self._queued.items():
+            holding[endpoint_id] += len(queued)
+        return Room(
+            attempts=min(CLAIMS_MAX, ATTEMPTS_MAX - len(self._running)),
+            each=IN_FLIGHT_MAX if room else 1,
+            ahead=AHEAD if room and holding.total() - len(self._running) < AHEAD_MAX else 0,
+            holding=holding,
+            doubtful=room,
+            slow_ids=slow_ids,
+        )
+
+    def _start(self, claim: Claim) -> None:
+        task = asyncio.create_task(self._deliver(claim), name="delivery")
+        self._running[claim.delivery_id, claim.lease_token] = Running(claim, asyncio.get_running_loop().time(), task)
+        self._flying[claim.endpoint_id] += 1
 
     async def _deliver(self, claim: Claim) -> None:
         try:
@@ -153,40 +193,67 @@ class Deliveries:
             outcome = await attempt(self._egress, claim)
             faults.reach(Point.AFTER_PUSH)
             self._made.append((claim, outcome))
+            if not outcome.is_success:
+                self._return_queued(claim.endpoint_id)
         except DomainError as error:  # its lease runs out, and it is claimed again
             self._note_trouble(error)
         except Exception:  # one delivery must not end the others
             LOG.exception("delivery.broke", **_named(claim))
+        finally:
+            self._end(claim)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+    def _end(self, claim: Claim) -> None:
+        endpoint_id = claim.endpoint_id
+        self._running.pop((claim.delivery_id, claim.lease_token), None)
+        self._flying[endpoint_id] -= 1
+        if not self._flying[endpoint_id]:
+            del self._flying[endpoint_id]
+        if (queued := self._queued.get(endpoint_id)) is not None:
+            self._start(queued.popleft())
+            if not queued:
+                del self._queued[endpoint_id]
         self._woken.set()  # a place at its endpoint is free, and the next of its session may go
+
+    def _return_queued(self, endpoint_id: UUID) -> None:
+        self._returned += self._queued.pop(endpoint_id, ())
+
+    async def _give_back(self) -> None:
+        """Let others attempt, or nobody, what was claimed ahead; on its own, before any lock is taken."""
+        returned, self._returned = self._returned, []
+        if returned:
+            try:
+                async with self._database.connect() as tx:
+                    await attempts.give_back(tx, returned)
+            except DomainError:
+                self._returned += returned
+                raise
 
     async def _renew(self, made: list[tuple[Claim, Outcome]]) -> None:
         """Keep the leases of what runs, and of what is not recorded yet."""
         now = asyncio.get_running_loop().time()
         if now - self._renewed_at < RENEWAL_SECONDS:
             return
-        held = [claim for claim, _ in (*self._running.values(), *made)]
+        held = [one.claim for one in self._running.values()] + [claim for claim, _ in made]
+        held += [claim for queued in self._queued.values() for claim in queued]
         if held:
             async with self._database.connect() as tx:
                 await attempts.renew(tx, held)
         self._renewed_at = now
 
     async def _finish_or_give_back(self) -> None:
+        for endpoint_id in list(self._queued):
+            self._return_queued(endpoint_id)
         ending = asyncio.get_running_loop().time() + STOP_SECONDS
         while self._running and (left := ending - asyncio.get_running_loop().time()) > 0:
-            await asyncio.wait(self._running, timeout=min(left, SWEEP_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+            tasks = [one.task for one in self._running.values()]
+            await asyncio.wait(tasks, timeout=min(left, SWEEP_SECONDS), return_when=asyncio.FIRST_COMPLETED)
             await self._take_turn(claims=False)
-        late = dict(self._running)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        late = list(self._running.values())
+        for one in late:
+            one.task.cancel()
+        await asyncio.gather(*(one.task for one in late), return_exceptions=True)
+        self._returned += [one.claim for one in late]
         await self._take_turn(claims=False)
-        if late:
-            with suppress(DomainError):
-                async with self._database.connect() as tx:
-                    await attempts.give_back(tx, [claim for claim, _ in late.values()])
 
     def _note_trouble(self, error: DomainError) -> None:
         if not self._in_trouble:
