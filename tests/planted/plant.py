@@ -30,7 +30,7 @@ TESTS_SECONDS_MAX = 900.0
 BUG_SECONDS_MAX = 240.0
 """A bug may make tests hang, and tests end what hangs after 30 s; what takes longer has not been caught."""
 
-CAUGHT = re.compile(r"^FAILED (\S+?)(?: - .*)?$", re.MULTILINE)
+CAUGHT = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 
 
 class Rotten(Exception):
