@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("service", "workers", "migrations")
 FOLDERS = (*OURS, "tests", "bench")
 
-SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "resolver", "settings", "streams", "wakeups"}
+SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "rates", "resolver", "settings", "streams", "wakeups"}
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain", "faults"},
@@ -59,6 +59,7 @@ DOORS: dict[str, set[str]] = {
     "queue": {"domain", "faults", "log"},
     "wakeups": {"log"},
     "streams": {"domain", "log"},
+    "rates": {"log"},
     "blobs": {"domain", "faults"},
     "version": set(),
 }
@@ -159,10 +160,11 @@ def users_of(package: str) -> set[str]:
         ("litestar", {"handlers", "app"}),
         ("sqlalchemy", {"store", "migrations"}),
         ("alembic", {"store", "migrations"}),
-        ("uvicorn", {"__main__"}),
+        ("uvicorn", {"__main__", "handlers"}),
         ("click", {"cli"}),
         ("arq", {"queue", "wakeups", "workers"}),
-        ("prometheus_client", {"metrics", "queue", "wakeups", "handlers"}),
+        ("prometheus_client", {"metrics", "queue", "rates", "wakeups", "handlers"}),
+        ("limits", {"rates"}),
         ("honcho", {"supervisor", "up"}),
         ("standardwebhooks", {"workers"}),
     ],
