@@ -78,14 +78,11 @@ NO_TOKEN_OF_INSPECTIONS = Bug(
 NO_TOKEN_OF_DELIVERIES = Bug(
     "no-token-of-deliveries",
     "a worker that lost its claim of a delivery still records its attempt",
+    (Edit("service/store/attempts.py", " AND d.lease_token = told.token", ""),),
     (
-        Edit(
-            "service/store/deliveries.py",
-            "id = :delivery_id AND lease_token = :lease_token AND",
-            "id = :delivery_id AND",
-        ),
+        "tests/workers/test_deliveries.py::test_a_claim_that_somebody_took_over_records_nothing",
+        "tests/store/test_delivery_leases.py",
     ),
-    ("tests/workers/test_deliveries.py::test_a_claim_that_somebody_took_over_records_nothing",),
 )
 
 FORBIDDEN_FOR_FOREIGN = Bug(
@@ -158,12 +155,22 @@ FOLLOWED_REDIRECT = Bug(
     "a webhook goes wherever its receiver redirects it",
     (
         Edit(
+            "workers/connection.py",
+            "    retry_after: str | None\n\n\nclass Connection",
+            '    retry_after: str | None\n    location: str = ""\n\n\nclass Connection',
+        ),
+        Edit(
+            "workers/connection.py",
+            "if found else None))\n",
+            'if found else None, dict(response.headers).get(b"location", b"").decode()))\n',
+        ),
+        Edit(
             "workers/egress.py",
-            "            response = await self._connect(httpx2.URL(url), body, headers)\n",
-            "            response = await self._connect(httpx2.URL(url), body, headers)\n"
-            '            if response.status_code // 100 == 3 and "location" in response.headers:\n'
-            '                url = str(httpx2.URL(url).join(response.headers["location"]))\n'
-            "                response = await self._connect(httpx2.URL(url), body, headers)\n",
+            "            connection, head, opened_at = await self._exchange(destination, told, body)\n",
+            "            connection, head, opened_at = await self._exchange(destination, told, body)\n"
+            "            if head.location:\n"
+            '                destination = destination_of(head.location.replace("http:", "https:"))\n'
+            "                connection, head, opened_at = await self._exchange(destination, told, body)\n",
         ),
     ),
     ("tests/workers/test_egress.py::test_a_redirect_is_an_answer_and_leads_nowhere",),

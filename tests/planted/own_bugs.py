@@ -86,9 +86,9 @@ OF_OUR_OWN = (
         "an upload whose sender has gone away becomes a file of what had come",
         (
             Edit(
-                "service/handlers/uploads.py",
+                "service/handlers/slow_bodies.py",
                 '            raise InvalidRequest([Fault("body", "It broke off before its end")])\n',
-                "            return\n",
+                '            return {"type": "http.request", "body": b"", "more_body": False}\n',
             ),
         ),
         ("tests/handlers/test_upload_faults.py::test_a_client_that_goes_away_leaves_nothing",),
@@ -120,7 +120,13 @@ OF_OUR_OWN = (
     Bug(
         "renewal-without-token",
         "a worker that lost its claim of a delivery goes on renewing the lease of whoever has it now",
-        (Edit("service/store/deliveries.py", " AND d.lease_token = held.token", ""),),
+        (
+            Edit(
+                "service/store/attempts.py",
+                "d.lease_token = held.token AND d.status = 'pending' AND d.is_in_flight",
+                "d.status = 'pending' AND d.is_in_flight",
+            ),
+        ),
         ("tests/store/test_delivery_leases.py",),
     ),
     Bug(
@@ -188,7 +194,7 @@ OF_OUR_OWN = (
     Bug(
         "wrong-next-of-a-session",
         "behind a delivery that has ended, the newest of its session goes next",
-        (Edit("service/store/deliveries.py", "ORDER BY d.event_seq LIMIT 1)", "ORDER BY d.event_seq DESC LIMIT 1)"),),
+        (Edit("service/store/attempts.py", "ORDER BY d.event_seq LIMIT 1)", "ORDER BY d.event_seq DESC LIMIT 1)"),),
         ("tests/workers/test_deliveries.py::test_the_events_of_a_session_come_in_order_also_after_failures",),
     ),
     Bug(

@@ -9,9 +9,10 @@ from uuid import uuid4
 import pytest
 from conversations import opened, query, said, service_of
 
-from service.domain.delivery import DeliveryStatus, Outcome
-from service.store import deliveries
-from service.store.deliveries import Claim
+from service.domain.delivery import DeliveryStatus, Outcome, Verdict
+from service.store import attempts, deliveries
+from service.store.attempts import Record
+from service.store.deliveries import Claim, Room
 from service.store.engine import Database, Tx
 from workers.jobs.relay_events import Relay
 
@@ -25,16 +26,29 @@ RAN_OUT = "UPDATE webhook_deliveries SET due_at = statement_timestamp() - interv
 
 
 async def renew(tx: Tx, held: Claim) -> None:
-    await deliveries.renew(tx, [held])
+    await attempts.renew(tx, [held])
 
 
-async def record(tx: Tx, held: Claim) -> bool:
-    return await deliveries.record(tx, held, Outcome(latency_ms=1, response_status=204), DeliveryStatus.SUCCEEDED, None)
+async def give_back(tx: Tx, held: Claim) -> None:
+    await attempts.give_back(tx, [held])
+
+
+async def record(tx: Tx, held: Claim) -> None:
+    outcome = Outcome(latency_ms=1, response_status=204)
+    await attempts.record(tx, [Record(held, outcome, Verdict(DeliveryStatus.SUCCEEDED))])
+
+
+async def drop(tx: Tx, held: Claim) -> None:
+    await attempts.drop(tx, held)
+
+
+ACTS = pytest.mark.parametrize("act", [renew, give_back, record, drop])
 
 
 async def claimed(database: Database) -> Claim:
     async with database.begin() as tx:
-        (claim,) = await deliveries.claim(tx, 10)
+        await deliveries.lead_claims(tx)
+        (claim,) = await deliveries.claim(tx, Room(attempts=10, doubtful=10))
     return claim
 
 
@@ -48,7 +62,7 @@ async def held(own_database: Database) -> Claim:
     return await claimed(own_database)
 
 
-@pytest.mark.parametrize("act", [renew, deliveries.give_back, record, deliveries.drop])
+@ACTS
 async def test_an_old_claim_changes_nothing_of_the_new_one(
     own_database: Database, held: Claim, act: Callable[[Tx, Claim], Awaitable[Any]]
 ):
@@ -62,7 +76,7 @@ async def test_an_old_claim_changes_nothing_of_the_new_one(
     assert await query(own_database, STANDS) == before
 
 
-@pytest.mark.parametrize("act", [renew, deliveries.give_back, record, deliveries.drop])
+@ACTS
 async def test_a_claim_that_stands_does(
     own_database: Database, held: Claim, act: Callable[[Tx, Claim], Awaitable[Any]]
 ):
