@@ -157,7 +157,7 @@ OF_OUR_OWN = (
                 "SELECT CAST(:lock AS bigint), set",
             ),
         ),
-        ("tests/workers/test_deliveries.py::test_at_most_five_are_in_flight_at_an_endpoint_however_many_workers_ask",),
+        ("tests/store/test_delivery_leases.py",),
     ),
     Bug(
         "one-signature",
@@ -189,7 +189,7 @@ OF_OUR_OWN = (
                 "ending = None",
             ),
         ),
-        ("tests/streams/test_channels.py::test_whoever_joins_at_any_moment_is_told_each_number_once",),
+        ("tests/streams/test_channels.py",),
     ),
     Bug(
         "wrong-next-of-a-session",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from conversations import opened, query, said, service_of
 from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.store import attempts, deliveries
 from service.store.attempts import Record
-from service.store.deliveries import Claim, Room
+from service.store.deliveries import IN_FLIGHT_MAX, Claim, Room
 from service.store.engine import Database, Tx
 from workers.jobs.relay_events import Relay
 
@@ -22,6 +23,12 @@ ENDPOINT = """
     VALUES ($1, 'tenant', 'https://receiver.example/', '{message.created}', 'session', 'whsec_', now(), now())
 """
 STANDS = "SELECT status, attempt_count, is_in_flight, lease_token, due_at FROM webhook_deliveries"
+WAITING = """
+    SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
+"""
+DEADLINE_SECONDS = 15.0
+POLL_SECONDS = 0.005
 RAN_OUT = "UPDATE webhook_deliveries SET due_at = statement_timestamp() - interval '1 second'"
 
 
@@ -85,3 +92,28 @@ async def test_a_claim_that_stands_does(
         await act(tx, held)
 
     assert await query(own_database, STANDS) != before
+
+
+async def claim_five(tx: Tx) -> list[Claim]:
+    await deliveries.lead_claims(tx)
+    return await deliveries.claim(tx, Room(attempts=10, doubtful=10))
+
+
+async def test_whoever_claims_waits_for_the_claims_before_it_and_counts_them(own_database: Database):
+    await query(own_database, ENDPOINT.replace("'session'", "'none'"), uuid4())
+    session = await opened(own_database, CALLER, activate=True)
+    await said(own_database, CALLER, session.id, *["words"] * 8)
+    await Relay(own_database).drain()
+
+    async def second() -> list[Claim]:
+        async with own_database.begin() as tx:
+            return await claim_five(tx)
+
+    async with own_database.begin() as tx:
+        first = await claim_five(tx)
+        claiming = asyncio.create_task(second())
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not claiming.done() and not await query(own_database, WAITING):  # noqa: ASYNC110 - no event
+                await asyncio.sleep(POLL_SECONDS)
+
+    assert (len(first), await claiming) == (IN_FLIGHT_MAX, [])
