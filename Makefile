@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench chaos lint types check lock lock-check clean
+.PHONY: help up test bench chaos planted lint types check lock lock-check clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -18,6 +18,9 @@ bench: ## Measure beside bare endpoints; one operation: make bench ARGS="--only 
 
 chaos: ## Kill every part under load and prove what holds; one seed: make chaos ARGS="--seed 7"
 	@$(PYTHON) run.py chaos $(ARGS)
+
+planted: ## Plant known bugs one by one and tell whether tests catch them; one: make planted ARGS=is-global-only
+	@$(PYTHON) run.py planted $(ARGS)
 
 lint: ## Check style and layout
 	@$(PYTHON) run.py lint

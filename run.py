@@ -95,6 +95,12 @@ def chaos(rest: list[str]) -> int:
     return become(PYTHON, ["tests/chaos", *rest])
 
 
+def planted(rest: list[str]) -> int:
+    """Plant known bugs one by one and tell whether tests catch them; `run.py planted --list` names them."""
+    make_environment(DEV_LOCK)
+    return become(PYTHON, ["tests/planted/plant.py", *rest])
+
+
 def lint(_rest: list[str]) -> int:
     """Check style and layout."""
     make_environment(DEV_LOCK)
@@ -155,7 +161,7 @@ def help_(_rest: list[str]) -> int:
     return 0
 
 
-NAMED = (help_, up, test, bench, chaos, lint, types, check, lock, lock_check, clean)
+NAMED = (help_, up, test, bench, chaos, planted, lint, types, check, lock, lock_check, clean)
 COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
 
 

@@ -308,7 +308,7 @@ async def test_a_redelivered_one_comes_again_with_the_same_id(own_database: Data
 
     assert (again.id, again.status, again.attempts) == (first.id, "pending", 0)
     assert [call.event["seq"] for call in receiver.calls] == [1, 2, 1]
-    assert receiver.calls[0].body == receiver.calls[2].body
+    assert (receiver.calls[0].id, receiver.calls[0].body) == (receiver.calls[2].id, receiver.calls[2].body)
 
 
 async def test_what_failed_since_a_time_is_redelivered_in_order(own_database: Database):

@@ -1,0 +1,253 @@
+"""The twelve bugs that any service like this one has had somewhere: what each is, where it goes, and what must see it.
+
+Some are planted in two places, where the same mistake can be made twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What is replaced in a file, where it stands once."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mistake, and the fastest tests that see it."""
+
+    name: str
+    what: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+DELETE_BEFORE_PUSH = Bug(
+    "delete-before-push",
+    "the relay commits that an event has left the outbox, and only then does what follows from it",
+    (
+        Edit(
+            "service/commands/relay.py",
+            "    woken = {await reaction(tx, caused_by) for reaction, caused_by in followed.items()}\n",
+            "",
+        ),
+        Edit(
+            "service/commands/relay.py",
+            "    return rows, progress, {queue for queue in woken if queue is not None}, views\n",
+            "    return rows, progress, followed, views\n",
+        ),
+        Edit(
+            "workers/jobs/relay_events.py",
+            "            for queue in woken:\n                self._wake(queue)\n",
+            "            for reaction, caused_by in woken.items():\n"
+            "                async with self._database.begin() as tx:\n"
+            "                    self._wake(await reaction(tx, caused_by) or Queue.EVENTS)\n",
+        ),
+    ),
+    ("tests/workers/test_relay.py::test_a_relay_that_breaks_before_it_commits_loses_and_counts_nothing",),
+)
+
+MAX_PLUS_ONE = Bug(
+    "max-plus-one",
+    "the next number of a message is the highest one plus one, instead of the counter in the locked row",
+    (
+        Edit(
+            "service/store/appends.py",
+            "last_message_seq - {count} AS message_seq",
+            "(SELECT coalesce(max(seq), 0) FROM messages WHERE messages.session_id = sessions.id) AS message_seq",
+        ),
+    ),
+    ("tests/store/test_append_statement.py::test_fifty_concurrent_appenders_leave_no_gap_and_no_repeat",),
+)
+
+NO_TOKEN_OF_INSPECTIONS = Bug(
+    "no-token-of-inspections",
+    "a worker that lost its claim of a file still records what it found",
+    (Edit("service/store/inspections.py", " AND lease_token = :lease_token\n", "\n"),),
+    (
+        "tests/store/test_attachments.py::test_only_the_holder_of_the_token_renews_postpones_or_records",
+        "tests/commands/test_attachment_commands.py::test_an_outcome_of_a_lost_claim_changes_nothing",
+    ),
+)
+
+NO_TOKEN_OF_DELIVERIES = Bug(
+    "no-token-of-deliveries",
+    "a worker that lost its claim of a delivery still records its attempt",
+    (Edit("service/store/attempts.py", " AND d.lease_token = told.token", ""),),
+    (
+        "tests/workers/test_deliveries.py::test_a_claim_that_somebody_took_over_records_nothing",
+        "tests/store/test_delivery_leases.py",
+    ),
+)
+
+FORBIDDEN_FOR_FOREIGN = Bug(
+    "403-for-foreign",
+    "somebody else's session is 403, so that whoever asks learns that it is there",
+    (
+        Edit(
+            "service/store/sessions.py",
+            "    row = await tx.row(GET, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user)",
+            "    row = await tx.row(GET, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user)\n"
+            '    there = Statement(sa.text("SELECT true FROM sessions WHERE id = :session_id"))\n'
+            "    if row is None and await tx.value(there, session_id=session_id):\n"
+            "        raise InsufficientScope",
+        ),
+        Edit(
+            "service/store/sessions.py",
+            "\nimport msgspec\n",
+            "\nimport msgspec\nfrom service.domain.errors import InsufficientScope\n",
+        ),
+    ),
+    ("tests/handlers/test_visibility.py",),
+)
+
+KEPT_ANSWER_UNUSED = Bug(
+    "kept-answer-unused",
+    "a request that is sent again with its Idempotency-Key has its effect again",
+    (
+        Edit(
+            "service/handlers/writing.py",
+            "    if kept is None:\n        answer = await effect(tx)\n",
+            "    if kept is None or kept.fingerprint == fingerprint:\n        answer = await effect(tx)\n",
+        ),
+    ),
+    ("tests/handlers/test_idempotency.py::test_a_repeated_request_gets_the_first_answer_and_has_no_second_effect",),
+)
+
+KEY_COMMITTED_APART = Bug(
+    "key-committed-apart",
+    "the effect of a request commits before the record of its Idempotency-Key",
+    (
+        Edit(
+            "service/handlers/writing.py",
+            "    if kept is None:\n        answer = await effect(tx)\n",
+            "    if kept is None:\n"
+            "        async with parts_of(request).database.begin() as apart:\n"
+            "            answer = await effect(apart)\n",
+        ),
+    ),
+    (
+        "tests/e2e/test_crash_windows_of_requests.py::test_a_message_with_a_key_is_there_once_whenever_its_process_ended",
+    ),
+)
+
+IS_GLOBAL_ONLY = Bug(
+    "is-global-only",
+    "an address is public where Python's is_global says so: NAT64, 6to4 and multicast lead inward",
+    (
+        Edit(
+            "service/domain/address.py",
+            "        parsed not in GLOBAL_UNICAST or any(parsed in network for network in SPECIAL)\n",
+            "        False\n",
+        ),
+        Edit("service/domain/address.py", "any(parsed in network for network in SPECIAL_V4)", "False"),
+    ),
+    ("tests/domain/test_webhook_rules.py",),
+)
+
+FOLLOWED_REDIRECT = Bug(
+    "followed-redirect",
+    "a webhook goes wherever its receiver redirects it",
+    (
+        Edit(
+            "workers/connection.py",
+            "    retry_after: str | None\n\n\nclass Connection",
+            '    retry_after: str | None\n    location: str = ""\n\n\nclass Connection',
+        ),
+        Edit(
+            "workers/connection.py",
+            "if found else None))\n",
+            'if found else None, dict(response.headers).get(b"location", b"").decode()))\n',
+        ),
+        Edit(
+            "workers/egress.py",
+            "            connection, head, opened_at = await self._exchange(destination, told, body)\n",
+            "            connection, head, opened_at = await self._exchange(destination, told, body)\n"
+            "            if head.location:\n"
+            '                destination = destination_of(head.location.replace("http:", "https:"))\n'
+            "                connection, head, opened_at = await self._exchange(destination, told, body)\n",
+        ),
+    ),
+    ("tests/workers/test_egress.py::test_a_redirect_is_an_answer_and_leads_nowhere",),
+)
+
+LIMIT_DROPS_A_ROW = Bug(
+    "limit-drops-a-row",
+    "the cursor stands behind the row that was asked for only to see whether there are more",
+    (Edit("service/handlers/cursors.py", "position(data[-1])", "position(rows[-1])"),),
+    ("tests/handlers/test_message_pages.py::test_orders_and_bounds_give_exactly_what_they_say",),
+)
+
+LIMIT_DROPS_THE_NEWEST = Bug(
+    "limit-drops-the-newest",
+    "the context of a model is cut to the oldest messages",
+    (Edit("service/handlers/context.py", "rows[::-1]", "rows[::-1][:-1]"),),
+    ("tests/handlers/test_context.py",),
+)
+
+NOTIFY_IN_THE_WRITE = Bug(
+    "notify-in-the-write",
+    "an append sends NOTIFY, for whose commit all of the server's writers queue up",
+    (
+        Edit(
+            "service/store/appends.py",
+            "    SELECT message_seq, updated_at FROM target\n"
+            '    """)  # noqa: S608 - built from constants of this module alone\n)\n"""Counter, message',
+            "    SELECT message_seq, updated_at FROM target, (SELECT pg_notify('outbox', 'x')) AS told_now\n"
+            '    """)  # noqa: S608 - built from constants of this module alone\n)\n"""Counter, message',
+        ),
+    ),
+    ("tests/store/test_silent_writes.py",),
+)
+
+FIXED_DOORBELL_ID = Bug(
+    "fixed-doorbell-id",
+    "every ring has the same job id, so that one which comes while the job runs is swallowed",
+    (Edit("service/queue.py", "_job_id=uuid4().hex", '_job_id="ring"'),),
+    ("tests/workers/test_rings.py",),
+)
+
+NAIVE_WORKER = Bug(
+    "naive-worker",
+    "the worker ends with the first connection to Redis that breaks, as arq's own does",
+    (
+        Edit(
+            "workers/worker.py",
+            "        except REDIS_TROUBLE as error:\n            await self._wait_out(error)\n",
+            "        except ZeroDivisionError as error:\n            await self._wait_out(error)\n",
+        ),
+    ),
+    ("tests/workers/test_surviving_worker.py::test_a_redis_that_was_away_is_found_again_by_the_same_worker",),
+)
+
+LEAKED_SLOTS = Bug(
+    "leaked-slots",
+    "the worker survives its broken connections, and loses a job slot with some of them",
+    (Edit("workers/worker.py", "        self._give_back_leaked_slots()\n        await", "        await"),),
+    (
+        "tests/workers/test_surviving_worker.py::test_through_a_storm_of_cut_connections_every_job_is_done_and_no_slot_leaked",
+    ),
+)
+
+THE_TWELVE = (
+    DELETE_BEFORE_PUSH,
+    MAX_PLUS_ONE,
+    NO_TOKEN_OF_INSPECTIONS,
+    NO_TOKEN_OF_DELIVERIES,
+    FORBIDDEN_FOR_FOREIGN,
+    KEPT_ANSWER_UNUSED,
+    KEY_COMMITTED_APART,
+    IS_GLOBAL_ONLY,
+    FOLLOWED_REDIRECT,
+    LIMIT_DROPS_A_ROW,
+    LIMIT_DROPS_THE_NEWEST,
+    NOTIFY_IN_THE_WRITE,
+    FIXED_DOORBELL_ID,
+    NAIVE_WORKER,
+    LEAKED_SLOTS,
+)

@@ -1,0 +1,206 @@
+"""Bugs of this design: mistakes that somebody who changes it could make, each at the one line that prevents it."""
+
+from __future__ import annotations
+
+from bugs import Bug, Edit
+
+OF_OUR_OWN = (
+    Bug(
+        "wake-before-commit",
+        "watchers are woken while the change is not committed: they look, find nothing, and are not woken again",
+        (
+            Edit(
+                "service/handlers/writing.py",
+                "        answer = await effect(tx)\n        await idempotency.keep(\n",
+                "        answer = await effect(tx)\n"
+                "        parts_of(request).waker.wake(session_key(answer.watched)) if answer.watched else None\n"
+                "        await idempotency.keep(\n",
+            ),
+        ),
+        ("tests/handlers/test_after_the_commit.py",),
+    ),
+    Bug(
+        "ring-before-commit",
+        "the relay is rung for while the change is not committed: it looks, finds nothing, and goes back to sleep",
+        (
+            Edit(
+                "service/handlers/writing.py",
+                "        answer = await effect(tx)\n        await idempotency.keep(\n",
+                "        answer = await effect(tx)\n"
+                "        parts_of(request).doorbell.ring()\n"
+                "        await idempotency.keep(\n",
+            ),
+        ),
+        ("tests/handlers/test_after_the_commit.py",),
+    ),
+    Bug(
+        "no-outbox-row-of-expiry",
+        "the end of a session whose time is over is told in its events, and to no webhook",
+        (
+            Edit(
+                "service/store/expiry.py",
+                "        SELECT tenant_id, session_id, seq, type, occurred_at FROM told\n",
+                "        SELECT tenant_id, session_id, seq, type, occurred_at FROM told WHERE false\n",
+            ),
+        ),
+        ("tests/commands/test_every_event_waits.py",),
+    ),
+    Bug(
+        "late-approval",
+        "an approval is taken at the very moment of its deadline, where readers see the call as expired",
+        (Edit("service/domain/tool_call.py", "call.expires_at <= moment", "call.expires_at < moment"),),
+        ("tests/domain/test_tool_call_rules.py",),
+    ),
+    Bug(
+        "unlocked-decision",
+        "two decisions read the same tool call at once, because its session is not held",
+        (Edit("service/store/sessions.py", '.with_for_update().cte("held")', '.cte("held")'),),
+        ("tests/commands/test_tool_call_races.py::test_of_twenty_that_approve_and_reject_one_call_exactly_one_wins",),
+    ),
+    Bug(
+        "foreign-cursor",
+        "a cursor of another tenant's listing is taken",
+        (
+            Edit(
+                "service/handlers/sessions.py",
+                'fingerprint("sessions", caller.tenant_id, caller.sees_user, filters, sort)',
+                'fingerprint("sessions", filters, sort)',
+            ),
+        ),
+        ("tests/handlers/test_session_listing.py::test_a_cursor_belongs_to_its_tenant_and_user",),
+    ),
+    Bug(
+        "ticket-used-twice",
+        "a ticket for a stream opens any number of them",
+        (
+            Edit(
+                "service/store/tickets.py",
+                "    DELETE FROM stream_tickets\n    WHERE digest",
+                "    UPDATE stream_tickets SET expires_at = expires_at\n    WHERE digest",
+            ),
+        ),
+        ("tests/store/test_stream_tickets.py",),
+    ),
+    Bug(
+        "half-an-upload",
+        "an upload whose sender has gone away becomes a file of what had come",
+        (
+            Edit(
+                "service/handlers/slow_bodies.py",
+                '            raise InvalidRequest([Fault("body", "It broke off before its end")])\n',
+                '            return {"type": "http.request", "body": b"", "more_body": False}\n',
+            ),
+        ),
+        ("tests/handlers/test_upload_faults.py::test_a_client_that_goes_away_leaves_nothing",),
+    ),
+    Bug(
+        "unsynced-file",
+        "an upload is acknowledged while its bytes are in the memory of the machine alone",
+        (
+            Edit(
+                "service/blobs.py",
+                "                await asyncio.to_thread(_sync, self._folder / key)\n",
+                "                pass\n",
+            ),
+        ),
+        ("tests/blobs/test_synced_objects.py",),
+    ),
+    Bug(
+        "new-id-on-redelivery",
+        "a delivery that is sent again has another webhook-id, so its receiver does it twice",
+        (
+            Edit(
+                "service/store/delivery_pages.py",
+                '"""status = \'pending\', attempt_count = 0,',
+                '"""status = \'pending\', event_id = gen_random_uuid(), attempt_count = 0,',
+            ),
+        ),
+        ("tests/workers/test_deliveries.py::test_a_redelivered_one_comes_again_with_the_same_id",),
+    ),
+    Bug(
+        "renewal-without-token",
+        "a worker that lost its claim of a delivery goes on renewing the lease of whoever has it now",
+        (
+            Edit(
+                "service/store/attempts.py",
+                "d.lease_token = held.token AND d.status = 'pending' AND d.is_in_flight",
+                "d.status = 'pending' AND d.is_in_flight",
+            ),
+        ),
+        ("tests/store/test_delivery_leases.py",),
+    ),
+    Bug(
+        "refusal-that-commits",
+        "what a change did before it was refused is committed",
+        (
+            Edit(
+                "service/store/engine.py",
+                "(self._commit() if kind is None else",
+                "(self._commit() if kind is None or isinstance(error, DomainError) else",
+            ),
+        ),
+        ("tests/store/test_kept_answers.py", "tests/handlers/test_idempotency.py::test_a_refusal_is_not_kept"),
+    ),
+    Bug(
+        "two-relays",
+        "two relays work at once: events of a session are made into deliveries in any order",
+        (Edit("service/commands/relay.py", "    await outbox.lead(tx)\n", ""),),
+        ("tests/workers/test_relay.py", "tests/workers/test_feed.py"),
+    ),
+    Bug(
+        "two-claimers",
+        "two workers count what is in flight at an endpoint at once, and together exceed it",
+        (
+            Edit(
+                "service/store/deliveries.py",
+                "SELECT pg_advisory_xact_lock(:lock), set",
+                "SELECT CAST(:lock AS bigint), set",
+            ),
+        ),
+        ("tests/store/test_delivery_leases.py",),
+    ),
+    Bug(
+        "one-signature",
+        "during a rotation only the new secret signs",
+        (Edit("workers/sending.py", "for secret in claim.secrets]", "for secret in claim.secrets[:1]]"),),
+        (
+            "tests/workers/test_deliveries.py::test_both_secrets_verify_for_a_day_after_a_rotation_and_then_only_the_new_one",
+        ),
+    ),
+    Bug(
+        "key-of-everybody",
+        "an Idempotency-Key gives the answer that somebody else got",
+        (
+            Edit(
+                "service/handlers/writing.py",
+                "caller.tenant_id, caller.kind.value, caller.subject, request.method",
+                "request.method",
+            ),
+        ),
+        ("tests/handlers/test_idempotency.py::test_a_key_belongs_to_its_tenant_its_caller_and_its_route",),
+    ),
+    Bug(
+        "late-subscription",
+        "a stream reads what there is and joins the live ones afterwards, without looking at what came between",
+        (
+            Edit(
+                "service/handlers/streaming.py",
+                "ending = await self._replay(send) if self._sent < self._watcher.joined_at else None",
+                "ending = None",
+            ),
+        ),
+        ("tests/streams/test_channels.py",),
+    ),
+    Bug(
+        "wrong-next-of-a-session",
+        "behind a delivery that has ended, the newest of its session goes next",
+        (Edit("service/store/attempts.py", "ORDER BY d.event_seq LIMIT 1)", "ORDER BY d.event_seq DESC LIMIT 1)"),),
+        ("tests/workers/test_deliveries.py::test_the_events_of_a_session_come_in_order_also_after_failures",),
+    ),
+    Bug(
+        "kept-answers-outlive-a-purge",
+        "what a purged session said can be had again by the Idempotency-Key of its requests",
+        (Edit("service/commands/sessions.py", "    await idempotency.erase_session(tx, session_id)\n", ""),),
+        ("tests/handlers/test_sessions.py::test_purge_erases_everything_of_the_session_and_nothing_else",),
+    ),
+)

@@ -1,0 +1,40 @@
+"""Each ring is a job of its own: one that comes while the job of an earlier ring runs is not swallowed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from workshop import DEADLINE_SECONDS, SLOTS, url_of, workshop
+
+from service.domain.work import Queue
+from service.embedded.servers import EmbeddedServers
+from service.queue import RELAY_EVENTS, Doorbell, open_queue
+
+
+async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: EmbeddedServers):
+    began, go_on, runs = asyncio.Event(), asyncio.Event(), 0
+
+    async def job(_ctx: dict[str, Any]) -> None:
+        nonlocal runs
+        runs += 1
+        began.set()
+        await go_on.wait()
+
+    async with workshop(valkey, **{RELAY_EVENTS: job}) as shop:
+        redis = open_queue(url_of(valkey))
+        shop.worker.queue_name = Queue.EVENTS.key
+        shop.worker.in_progress_timeout_s = 2 * DEADLINE_SECONDS  # nothing is delivered twice meanwhile
+        bell = Doorbell(redis)
+        bell.start()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                for ring in range(1, SLOTS + 1):
+                    began.clear()
+                    bell.ring()
+                    await began.wait()
+                    assert runs == ring
+        finally:
+            go_on.set()
+            await bell.stop()
+            await redis.aclose(close_connection_pool=True)
