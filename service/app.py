@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from service.blobs import BlobStore
+from service.cache import Cache
 from service.domain.errors import DomainError
 from service.handlers import (
     api_keys,
@@ -34,8 +35,9 @@ from service.handlers.parts import Parts
 from service.handlers.problems import on_domain_error, on_exception, on_http_exception
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
-from service.queue import Doorbell, RedisProbe, open_queue
-from service.settings import Settings
+from service.queue import Doorbell, RedisProbe, open_pool, open_queue
+from service.settings import Settings, Switch
+from service.store import copies
 from service.store.engine import Database
 from service.streams import Streams
 from service.wakeups import Listener, Waker
@@ -52,6 +54,12 @@ def create_app(settings: Settings) -> Edge:
     waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
     listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
     metrics.streams.set_function(lambda: streams.count)
+    cache = Cache(
+        open_pool(settings.redis_url, None),
+        partial(copies.read_secret, database),
+        metrics,
+        is_on=settings.cache is Switch.ON,
+    )
     parts = Parts(
         settings=settings,
         database=database,
@@ -63,12 +71,14 @@ def create_app(settings: Settings) -> Edge:
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,
         streams=streams,
+        cache=cache,
     )
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         parts.blobs.open()
         await database.open()
+        cache.start()
         parts.doorbell.start()
         waker.start()
         streams.start()
@@ -81,6 +91,7 @@ def create_app(settings: Settings) -> Edge:
             await waker.stop()
             await parts.watch.stop()
             await parts.doorbell.stop()
+            await cache.stop()
             await redis.aclose(close_connection_pool=True)
             await database.close()
 

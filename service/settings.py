@@ -30,6 +30,7 @@ VARIABLES = {
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
     "clamd": "HOLDFAST_CLAMD",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
+    "cache": "HOLDFAST_CACHE",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
 
@@ -56,6 +57,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Switch(StrEnum):
+    """Whether something is used."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decided."""
 
@@ -74,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
     webhook_allow_private: bool = False
+    cache: Switch = Switch.ON
 
     @property
     def files_folder(self) -> Path:

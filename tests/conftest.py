@@ -26,9 +26,11 @@ from places import Place
 from service.app import create_app
 from service.blobs import BlobStore
 from service.commands.api_keys import KeyWish, create_api_key
+from service.copies.names import GENERATION
 from service.domain.caller import Caller, CallerKind, Scope
 from service.embedded.servers import EmbeddedServers
 from service.handlers.edge import Edge
+from service.queue import open_queue
 from service.settings import Settings
 from service.store import migrate
 from service.store.engine import Database, Tx
@@ -154,6 +156,20 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a disk")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def forget_copies(redis_url: str) -> Callable[[], Any]:
+    """Lets no copy in Redis be shown any more: for tests that change rows as no request can."""
+
+    async def forget() -> None:
+        redis = open_queue(redis_url, timeout_seconds=5)
+        try:
+            await redis.delete(GENERATION)
+        finally:
+            await redis.aclose(close_connection_pool=True)
+
+    return forget
 
 
 class Undo(Exception):

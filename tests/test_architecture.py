@@ -25,7 +25,20 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("service", "workers", "migrations")
 FOLDERS = (*OURS, "tests", "bench")
 
-SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "resolver", "settings", "streams", "wakeups"}
+SUPPORT = {
+    "blobs",
+    "cache",
+    "copies",
+    "encoding",
+    "ids",
+    "log",
+    "metrics",
+    "queue",
+    "resolver",
+    "settings",
+    "streams",
+    "wakeups",
+}
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain"},
@@ -33,7 +46,9 @@ DOORS: dict[str, set[str]] = {
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
         "blobs",
+        "cache",
         "commands",
+        "copies",
         "store",
         "domain",
         "encoding",
@@ -47,7 +62,7 @@ DOORS: dict[str, set[str]] = {
     },
     "embedded": set(),
     "migrations": {"store"},
-    "encoding": {"store"},
+    "encoding": {"copies", "store"},
     "resolver": set(),
     "ids": set(),
     "settings": set(),
@@ -58,6 +73,8 @@ DOORS: dict[str, set[str]] = {
     "wakeups": {"log"},
     "streams": {"domain", "log"},
     "blobs": {"domain"},
+    "copies": {"log"},
+    "cache": {"copies", "domain", "log", "metrics"},
     "version": set(),
 }
 """Room → the rooms that it may import from, besides itself. Rooms that are not listed are edges, where parts meet."""
@@ -160,7 +177,7 @@ def users_of(package: str) -> set[str]:
         ("uvicorn", {"__main__"}),
         ("click", {"cli"}),
         ("arq", {"queue", "wakeups", "workers"}),
-        ("prometheus_client", {"metrics", "queue", "wakeups", "handlers"}),
+        ("prometheus_client", {"copies", "metrics", "queue", "wakeups", "handlers"}),
         ("honcho", {"supervisor", "up"}),
         ("standardwebhooks", {"workers"}),
     ],

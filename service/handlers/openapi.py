@@ -50,6 +50,9 @@ STREAM = "stream"
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""
 
+CACHED = "cached"
+"""Handler option: the route may be answered from a copy, and says so."""
+
 REF = "#/components/schemas/{name}"
 TIME = {"type": "string", "format": "date-time"}
 NO_NUL = "^[^\\u0000]*$"
@@ -402,6 +405,8 @@ def _success_headers(handler: HTTPRouteHandler) -> dict[str, Any]:
         headers |= {"Accept-Ranges": text, "Content-Disposition": text}
     if _answer(handler) in {Session, Message, Attachment} and handler.status_code == 201:  # noqa: PLR2004 - Created
         headers["Location"] = text
+    if CACHED in handler.opt:
+        headers["X-Cache"] = {"schema": {"type": "string", "enum": ["hit", "miss", "bypass"]}}
     if "POST" in handler.http_methods:
         headers["Idempotent-Replayed"] = {"schema": {"type": "string", "enum": ["true"]}}
     return headers
