@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench lint types check lock lock-check clean
+.PHONY: help up test bench chaos lint types check lock lock-check clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ test: ## Run all tests; some of them: make test ARGS="-k append"
 
 bench: ## Measure beside bare endpoints; one operation: make bench ARGS="--only append"
 	@$(PYTHON) run.py bench $(ARGS)
+
+chaos: ## Kill every part under load and prove what holds; one seed: make chaos ARGS="--seed 7"
+	@$(PYTHON) run.py chaos $(ARGS)
 
 lint: ## Check style and layout
 	@$(PYTHON) run.py lint

@@ -89,6 +89,12 @@ def bench(rest: list[str]) -> int:
     return become(PYTHON, ["-m", "bench", *rest])
 
 
+def chaos(rest: list[str]) -> int:
+    """Kill every part under load and prove what holds; options are its own: `run.py chaos --seed 7`."""
+    make_environment(DEV_LOCK)
+    return become(PYTHON, ["tests/chaos", *rest])
+
+
 def lint(_rest: list[str]) -> int:
     """Check style and layout."""
     make_environment(DEV_LOCK)
@@ -149,7 +155,7 @@ def help_(_rest: list[str]) -> int:
     return 0
 
 
-NAMED = (help_, up, test, bench, lint, types, check, lock, lock_check, clean)
+NAMED = (help_, up, test, bench, chaos, lint, types, check, lock, lock_check, clean)
 COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
 
 

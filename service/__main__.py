@@ -10,6 +10,7 @@ from types import FrameType
 
 import uvicorn
 
+from service import faults
 from service.app import create_app
 from service.handlers.edge import Edge
 from service.log import configure_logging
@@ -63,6 +64,7 @@ def main() -> int:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2
     configure_logging(settings.log_level)
+    faults.arm(settings.fault)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

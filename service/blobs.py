@@ -19,7 +19,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from service import faults
 from service.domain.errors import StorageFull, StorageUnavailable
+from service.faults import Point
 
 PUT_CHUNK_BYTES = 5 * 1024 * 1024
 """The least that S3 takes as a part of a larger upload."""
@@ -94,6 +96,7 @@ class BlobStore:
                 await asyncio.to_thread(_sync, self._folder / key)
         except (BaseError, OSError) as error:
             raise _trouble(error) from error
+        faults.reach(Point.MID_UPLOAD)
 
     async def get(self, key: str, start: int, end: int) -> AsyncIterator[memoryview]:
         """The bytes from `start` up to, and without, `end`. Whether the object is there is known on return.
@@ -180,6 +183,7 @@ async def _chained(
     yield first
     yield second
     async for chunk in rest:
+        faults.reach(Point.MID_UPLOAD)
         yield chunk
 
 

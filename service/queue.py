@@ -19,7 +19,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from service import faults
 from service.domain.work import Queue
+from service.faults import Point
 from service.log import get_logger
 
 RING_INTERVAL_SECONDS = 0.02
@@ -144,6 +146,7 @@ class Doorbell:
                     return True
                 # A fresh id each time: arq drops a job whose id is still running, and with it the ring.
                 await self._redis.enqueue_job(JOBS[self._queue], _job_id=uuid4().hex, _queue_name=self._queue.key)
+                faults.reach(Point.AFTER_PUSH)
         except (RedisError, OSError, TimeoutError) as error:
             if self._failures is not None:
                 self._failures.inc()

@@ -31,6 +31,7 @@ VARIABLES = {
     "clamd": "HOLDFAST_CLAMD",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
     "cache": "HOLDFAST_CACHE",
+    "fault": "HOLDFAST_FAULT",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
 
@@ -39,6 +40,9 @@ PORT_MAX = 65_535
 JWT_SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
 
+
+FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
+"""A point of `service/faults.py`, and at which passing of it the process ends."""
 
 SERVICE_LINKS = ("HOLDFAST_PORT", "HOLDFAST_SERVICE_")
 """What Kubernetes adds to every container beside a Service that is called `holdfast`: nothing that anybody has set."""
@@ -83,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clamd: str | None = None
     webhook_allow_private: bool = False
     cache: Switch = Switch.ON
+    fault: str | None = None
 
     @property
     def files_folder(self) -> Path:
@@ -149,6 +154,12 @@ def _check(settings: Settings) -> None:
         raise SettingsError("HOLDFAST_STORAGE_URL must name a bucket, such as s3://bucket/prefix (or leave it unset).")
     if settings.clamd is not None and not _is_host_and_port(settings.clamd):
         raise SettingsError("HOLDFAST_CLAMD must be the scanner's host and port, such as localhost:3310.")
+
+    if settings.fault is not None and re.fullmatch(FAULT, settings.fault) is None:
+        raise SettingsError(
+            "HOLDFAST_FAULT must be before_commit, after_commit, after_push or mid_upload, or one of these with the "
+            "number of its passing, such as after_commit:3. Unset it wherever the service is to live."
+        )
 
 
 def _is_host_and_port(address: str) -> bool:

@@ -41,7 +41,7 @@ SUPPORT = {
 }
 DOORS: dict[str, set[str]] = {
     "domain": set(),
-    "store": {"domain"},
+    "store": {"domain", "faults"},
     "commands": {"store", "domain", "encoding", "ids"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
@@ -52,6 +52,7 @@ DOORS: dict[str, set[str]] = {
         "store",
         "domain",
         "encoding",
+        "faults",
         "ids",
         "log",
         "queue",
@@ -69,10 +70,11 @@ DOORS: dict[str, set[str]] = {
     "metrics": set(),
     "running": set(),
     "log": {"settings"},
-    "queue": {"domain", "log"},
+    "faults": {"log"},
+    "queue": {"domain", "faults", "log"},
     "wakeups": {"log"},
     "streams": {"domain", "log"},
-    "blobs": {"domain"},
+    "blobs": {"domain", "faults"},
     "copies": {"log"},
     "cache": {"copies", "domain", "log", "metrics"},
     "version": set(),

@@ -134,4 +134,4 @@ def test_the_ci_runs_the_command_of_the_readme() -> None:
     assert script.stat().st_mode & 0o111 == 0o111
     assert steps[0] == "make test"
     assert "make test " in (ROOT / "README.md").read_text()
-    assert steps[1:] == ["make lint", "make types", "make lock-check"]
+    assert steps[1:] == ["make chaos ARGS=--short", "make lint", "make types", "make lock-check"]

@@ -39,6 +39,7 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_STORAGE_URL": "s3://bucket/prefix",
             "HOLDFAST_TENANT_STORAGE_BYTES": "0",
             "HOLDFAST_CLAMD": "localhost:3310",
+            "HOLDFAST_FAULT": "after_commit:3",
         }
     )
 
@@ -57,6 +58,7 @@ def test_every_variable_sets_its_field():
         storage_url="s3://bucket/prefix",
         tenant_storage_bytes=0,
         clamd="localhost:3310",
+        fault="after_commit:3",
     )
     assert settings.files_folder == Path("/var/lib/holdfast/files")
     assert settings.clamd_address == ("localhost", 3310)
@@ -130,6 +132,9 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_CLAMD", "localhost:clamd"),
         ("HOLDFAST_CLAMD", "localhost:65536"),
         ("HOLDFAST_CLAMD", "localhost:0"),
+        ("HOLDFAST_FAULT", "commit"),
+        ("HOLDFAST_FAULT", "after_commit:0"),
+        ("HOLDFAST_FAULT", "after_commit:x"),
         ("HOLDFAST_JWT_SECRE", SECRET),
         ("HOLDFAST_", "x"),
     ],

@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+from service import faults
 from service.domain.work import Queue
 from service.log import configure_logging
 from service.settings import SettingsError, read_settings
@@ -26,6 +27,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2
     configure_logging(settings.log_level)
+    faults.arm(settings.fault)
     uvloop.run(work(settings, Queue(arguments[0])))
     return 0
 

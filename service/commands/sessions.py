@@ -30,7 +30,7 @@ from service.domain.session import (
     renews_time,
 )
 from service.ids import new_id
-from service.store import attachments, blobs, idempotency
+from service.store import attachments, blobs, expiry, idempotency
 from service.store import sessions as store
 from service.store.engine import Tx
 
@@ -234,7 +234,7 @@ async def expire_sessions(tx: Tx, limit: int) -> list[UUID]:
 
     Their open tool calls are cancelled before it, in the same transaction.
     """
-    due = await store.lock_due(tx, limit)
+    due = await expiry.lock_due(tx, limit)
     if not due:
         return []
     cause = Cause(actor=EXPIRY, request_id=None)
@@ -243,7 +243,7 @@ async def expire_sessions(tx: Tx, limit: int) -> list[UUID]:
             tx, session.tenant_id, session.id, tool_call.SESSION_EXPIRED, session.expires_at, cause, versions=0
         )
     ended = [session.id for session in due]
-    await store.expire(tx, ended, [new_id() for _ in due], cause)
+    await expiry.expire(tx, ended, [new_id() for _ in due], cause)
     return ended
 
 

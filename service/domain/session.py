@@ -102,7 +102,7 @@ class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A conversation as its callers see it. Field order equals the column order of `store.sessions.COLUMNS`."""
+    """A conversation as its callers see it. Field order equals the column order of `store.session_rows.COLUMNS`."""
 
     id: UUID
     user_id: str

@@ -15,7 +15,8 @@ from litestar.params import FromPath
 from service.domain.errors import DomainError, NotFound
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
-from service.handlers.openapi import HIDDEN, openapi_document
+from service.handlers.openapi import HIDDEN
+from service.handlers.openapi.document import openapi_document
 from service.handlers.problems import STATUSES, title_of
 
 PAGE_HEADERS = {

@@ -120,7 +120,7 @@ async def _commit(
     parts = parts_of(request)
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
     if key is None:
-        async with parts.database.connect() if one_statement else parts.database.begin() as tx:
+        async with parts.database.begin(one_statement=one_statement) as tx:
             return await effect(tx), False
     if IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])

@@ -27,7 +27,7 @@ TARGET = """
             expires_at = greatest(statement_timestamp(), updated_at) + make_interval(mins => timeout_minutes)
         WHERE id = :session_id AND tenant_id = :tenant_id
           AND (CAST(:user_id AS text) IS NULL OR user_id = CAST(:user_id AS text))
-          AND status = 'active' AND expires_at > statement_timestamp()
+          AND status = 'active' AND expires_at > clock_timestamp()
           AND message_count + {count} <= max_messages
           AND {parents}
         RETURNING tenant_id, id, updated_at, message_count, version, expires_at,

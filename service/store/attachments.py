@@ -15,14 +15,12 @@ from service.domain.attachment import Attachment, AttachmentStatus, AttachmentTy
 from service.domain.caller import Caller
 from service.store.blobs import Stored
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
+from service.store.session_rows import VISIBLE_SESSION
 from service.store.tables import Id
 
 COLUMNS = """a.id, a.session_id, a.message_id, a.filename, a.content_type, a.declared_content_type, a.size, a.sha256,
     a.attachment_type, a.status, a.error, a.properties, a.metadata, a.text_sha256, a.thumbnail_sha256, a.scanned_at,
     a.uploaded_at, a.processed_at, a.deleted_at"""
-
-VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
-      AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
 
 ADD = Statement(
     sa.text(f"""
@@ -84,7 +82,14 @@ REFER = Statement(
 )
 
 FORGET_MESSAGE = Statement(
-    sa.text("UPDATE attachments SET message_id = NULL WHERE session_id = :session_id AND message_id = :message_id")
+    sa.text("""
+    UPDATE attachments a SET message_id = (
+        SELECT m.id FROM messages m
+        WHERE m.session_id = a.session_id AND a.id = ANY (m.attachment_ids) AND m.deleted_at IS NULL
+          AND m.id <> :message_id
+        ORDER BY m.seq LIMIT 1)
+    WHERE a.session_id = :session_id AND a.message_id = :message_id
+    """)
 )
 
 RETRY = Statement(
@@ -212,7 +217,7 @@ async def refer(tx: Tx, session_id: UUID, message_id: UUID, ids: list[UUID]) -> 
 
 
 async def forget_message(tx: Tx, session_id: UUID, message_id: UUID) -> None:
-    """Say of no file any more that this message, which is deleted, refers to it."""
+    """Let the files of this message, which is deleted, name the next one that refers to them, or none."""
     await tx.rows(FORGET_MESSAGE, session_id=session_id, message_id=message_id)
 
 

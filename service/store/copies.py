@@ -14,7 +14,7 @@ from service.domain.attachment import ENDS
 from service.domain.message import Message
 from service.domain.session import Session
 from service.domain.tool_call import CallStatus
-from service.store import messages, sessions
+from service.store import messages, session_rows
 from service.store.engine import Database, Statement, Tx
 from service.store.tables import Id
 from service.store.tables import sessions as s
@@ -28,7 +28,7 @@ LASTING = """CASE WHEN s.status = 'ended' THEN NULL
 
 SNAPSHOT = Statement(
     sa.select(
-        *sessions.COLUMNS,
+        *session_rows.COLUMNS,
         s.c.last_event_seq,
         sa.literal_column(LASTING.replace("s.", "sessions.")).label("lasting_ms"),
     ).where(s.c.id == sa.bindparam("session_id", type_=Id), s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text))
@@ -87,7 +87,7 @@ class Counted(msgspec.Struct, frozen=True):
 async def snapshot(tx: Tx, tenant_id: str, session_id: UUID) -> SessionRead | None:
     """A session of the tenant, whoever's it is."""
     row = await tx.row(SNAPSHOT, session_id=session_id, tenant_id=tenant_id)
-    return None if row is None else SessionRead(sessions.session_of(row), row["last_event_seq"], row["lasting_ms"])
+    return None if row is None else SessionRead(session_rows.session_of(row), row["last_event_seq"], row["lasting_ms"])
 
 
 async def newest_messages(tx: Tx, tenant_id: str, session_id: UUID) -> MessagesRead | None:

@@ -16,7 +16,9 @@ from asyncpg.pool import PoolConnectionProxy
 from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.elements import CompilerElement
 
+from service import faults
 from service.domain.errors import DomainError, Unavailable
+from service.faults import Point
 
 Row = asyncpg.Record
 
@@ -57,6 +59,9 @@ DATABASE_TROUBLE = (
     asyncpg.InvalidCatalogNameError,
 )
 """What asyncpg raises when the server is away, starting, stopping, full or too busy: the caller may try again."""
+
+HAS_CHANGED = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
+"""Whether a transaction has changed or locked a row; asked only where a fault is armed."""
 
 DIALECT = asyncpg_dialect.dialect()  # type: ignore[no-untyped-call]
 
@@ -154,13 +159,16 @@ class Database:
             self._pool.terminate()
         self._pool = None
 
-    def begin(self) -> Lease:
+    def begin(self, *, one_statement: bool = False) -> Lease:
         """One transaction: committed when the block ends, rolled back when it raises.
+
+        `one_statement`: the block is a single one, which is its own transaction: one round trip instead of three.
 
         Raises:
             Unavailable: PostgreSQL is away, stopping, full or too busy.
         """
-        return Lease(self._open_pool(), self._free, in_transaction=True)
+        # There is no moment before a single statement commits, so where one is asked for it gets a transaction.
+        return Lease(self._open_pool(), self._free, in_transaction=not one_statement or faults.is_armed())
 
     def connect(self) -> Lease:
         """Single statements, each its own transaction: for reads, and for writes that are one statement.
@@ -224,7 +232,7 @@ class Lease:
         try:
             try:
                 if self._in_transaction:
-                    await (self._transaction.commit() if kind is None else self._transaction.rollback())
+                    await (self._commit() if kind is None else self._transaction.rollback())
             except TimeoutError as late:
                 self._give_up_if_late(late)
                 raise
@@ -240,6 +248,17 @@ class Lease:
             raise Unavailable from trouble
         if isinstance(error, DATABASE_TROUBLE):
             raise Unavailable from error
+
+    async def _commit(self) -> None:
+        if not faults.is_armed():
+            await self._transaction.commit()
+            return
+        has_changed = await self._connection.fetchval(HAS_CHANGED)
+        if has_changed:
+            faults.reach(Point.BEFORE_COMMIT)
+        await self._transaction.commit()
+        if has_changed:
+            faults.reach(Point.AFTER_COMMIT)
 
     def _give_up_if_late(self, error: BaseException | None) -> None:
         """Drop the connection of a command that took too long: asyncpg would wait as long again for its cancelling."""

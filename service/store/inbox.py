@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from service.domain.caller import Caller
 from service.domain.tool_call import OPEN, CallStatus, ToolCall
 from service.store.engine import Statement, Tx
-from service.store.tool_calls import COLUMNS, EFFECTIVE_STATUS, call_of
+from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, call_of
 
 COUNT_MAX = 10_000
 """Counting stops here: no inbox is read to its ten-thousandth call. To count a million takes 160 ms, ten thousand 2."""

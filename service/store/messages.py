@@ -14,6 +14,7 @@ from service.domain.caller import Caller
 from service.domain.message import Message, Role
 from service.store import attachments, tool_calls
 from service.store.engine import Row, Statement, Tx, written_out
+from service.store.session_rows import VISIBLE_SESSION
 
 ROLES = {role.value: role for role in Role}
 EMPTY_OBJECT = msgspec.Raw(b"{}")
@@ -21,9 +22,6 @@ NULL = msgspec.Raw(b"null")
 
 COLUMNS = """m.id, m.session_id, m.seq, m.role, m.content, m.parent_id, m.metadata, m.usage, m.created_at, m.deleted_at,
     m.tool_call_id, m.tool_call_count, m.attachment_ids"""
-
-VISIBLE_SESSION = """s.id = :session_id AND s.tenant_id = :tenant_id
-      AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))"""
 
 
 def _page_statement(order: str) -> Statement:

@@ -15,7 +15,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.domain.caller import Caller
 from service.domain.session import Session, Status
 from service.store.engine import Statement, Tx
-from service.store.sessions import COLUMNS, EFFECTIVE_STATUS, EFFECTIVE_UPDATED_AT, session_of
+from service.store.session_rows import COLUMNS, EFFECTIVE_STATUS, EFFECTIVE_UPDATED_AT, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
 

@@ -1,4 +1,4 @@
-"""Sessions in PostgreSQL: open, read, list, lock, save, expire, erase."""
+"""Sessions in PostgreSQL: open, read, lock, save, erase."""
 
 from __future__ import annotations
 
@@ -8,64 +8,36 @@ from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
-from sqlalchemy.sql.elements import ColumnElement
 
 from service.domain.caller import Caller
 from service.domain.event import Cause, NewEvent
-from service.domain.session import EndReason, Session, SessionConfig, Status
-from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
-from service.store.events import RECORD, cause_parameters, record_parameters
+from service.domain.session import Session, SessionConfig, Status
+from service.store.engine import Statement, Tx
+from service.store.events import RECORD, record_parameters
+from service.store.session_rows import COLUMNS, VISIBLE, columns_at, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
 
-NOW = sa.func.statement_timestamp(type_=Time)
-OVER = sa.and_(s.c.status != "ended", s.c.expires_at <= NOW)
-"""Past its time, whether or not the sweep has recorded it: every read shows it as the sweep will store it."""
-
-EFFECTIVE_STATUS = sa.case((OVER, "ended"), else_=s.c.status)
-EFFECTIVE_UPDATED_AT = sa.case((OVER, s.c.expires_at), else_=s.c.updated_at)
-
-COLUMNS: list[ColumnElement[Any]] = [
-    s.c.id,
-    s.c.user_id,
-    s.c.agent_id,
-    EFFECTIVE_STATUS.label("status"),
-    s.c.title,
-    s.c.external_id,
-    s.c.config,
-    s.c.metadata,
-    s.c.tags,
-    s.c.message_count,
-    s.c.attachment_count,
-    sa.case((OVER, 0), else_=s.c.pending_tool_call_count).label("pending_tool_call_count"),
-    sa.case((OVER, s.c.version + 1), else_=s.c.version).label("version"),
-    s.c.created_at,
-    EFFECTIVE_UPDATED_AT.label("updated_at"),
-    s.c.last_message_at,
-    s.c.expires_at,
-    sa.case((OVER, s.c.expires_at), else_=s.c.ended_at).label("ended_at"),
-    sa.case((OVER, "expired"), else_=s.c.end_reason).label("end_reason"),
-]
-"""A session as it is at this moment, in the field order of `Session` (a test pins the two together)."""
-
 STORED = ", ".join(f"target.{column.name}" for column in COLUMNS)
-
-VISIBLE = sa.and_(
-    s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text),
-    sa.or_(
-        sa.bindparam("user_id", type_=sa.Text).is_(None),
-        s.c.user_id == sa.bindparam("user_id", type_=sa.Text),
-    ),
-)
-"""The 404 rule: what the caller may not see does not exist."""
 
 BY_ID = sa.and_(s.c.id == sa.bindparam("session_id", type_=Id), VISIBLE)
 
 GET = Statement(sa.select(*COLUMNS).where(BY_ID))
 GET_BY_EXTERNAL_ID = Statement(
-    sa.select(*COLUMNS).where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+    sa.select(*COLUMNS)
+    .where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+    .with_for_update(read=True, key_share=True)
 )
-LOCK = Statement(sa.select(*COLUMNS, sa.func.greatest(NOW, s.c.updated_at).label("now")).where(BY_ID).with_for_update())
+"""Holds the row against a purge only: the answer may be kept, and what is kept of an erased session must be erased."""
+
+HELD = sa.select(s).where(BY_ID).with_for_update().cte("held")
+HELD_AT = sa.select(HELD, sa.func.clock_timestamp(type_=Time).label("clock")).cte("held_at")
+LOCK = Statement(
+    sa.select(
+        *columns_at(HELD_AT, HELD_AT.c.clock), sa.func.greatest(HELD_AT.c.clock, HELD_AT.c.updated_at).label("now")
+    )
+)
+"""The clock is read once the lock is held: who waited for it decides by the time after the wait, not before."""
 
 ADD = Statement(
     sa.text(f"""
@@ -130,43 +102,6 @@ RECORD_CHILDREN = Statement(
     """)  # noqa: S608 - built from constants of this module alone
 )
 
-LOCK_DUE = Statement(
-    sa.text("""
-    SELECT id, tenant_id, expires_at FROM sessions
-    WHERE status <> 'ended' AND expires_at <= statement_timestamp() AND expires_minute <= statement_timestamp()
-    ORDER BY expires_minute LIMIT :limit FOR UPDATE SKIP LOCKED
-    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
-)
-
-EXPIRE = Statement(
-    sa.text("""
-    WITH due AS (
-        SELECT * FROM unnest(CAST(:session_ids AS uuid[]), CAST(:event_ids AS uuid[])) AS due (id, event_id)
-    ),
-    target AS (
-        UPDATE sessions SET
-            status = 'ended', end_reason = 'expired', ended_at = expires_at, updated_at = expires_at,
-            pending_tool_call_count = 0, version = version + 1, last_event_seq = last_event_seq + 1
-        FROM due WHERE sessions.id = due.id
-        RETURNING sessions.*, due.event_id
-    ),
-    told AS (
-        INSERT INTO events
-            (tenant_id, session_id, seq, id, type, occurred_at, actor_kind, actor_subject, request_id, data)
-        SELECT tenant_id, id, last_event_seq, event_id, 'session.expired', updated_at,
-               :actor_kind, :actor_subject, :request_id, '{"end_reason":"expired"}'
-        FROM target
-        RETURNING tenant_id, session_id, seq, type, occurred_at
-    ),
-    queued AS (
-        INSERT INTO outbox (tenant_id, session_id, event_seq, event_type, recorded_at)
-        SELECT tenant_id, session_id, seq, type, occurred_at FROM told
-    )
-    SELECT count(*) FROM target
-    """)
-)
-"""Ends sessions that `LOCK_DUE` holds, each with one event."""
-
 ERASE = [
     Statement(sa.text(f"DELETE FROM {table} WHERE session_id = :session_id AND tenant_id = :tenant_id"))  # noqa: S608
     for table in (
@@ -180,9 +115,6 @@ ERASE = [
         "webhook_deliveries",
     )
 ] + [Statement(sa.text("DELETE FROM sessions WHERE id = :session_id AND tenant_id = :tenant_id"))]
-
-STATUSES = {status.value: status for status in Status}
-CONFIG = msgspec.json.Decoder(SessionConfig)
 
 
 class NewSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,14 +131,6 @@ class NewSession(msgspec.Struct, frozen=True, kw_only=True):
     tags: list[str]
     system_prompt: str | None
     message_id: UUID | None
-
-
-class Due(msgspec.Struct, frozen=True):
-    """A session whose time is over."""
-
-    id: UUID
-    tenant_id: str
-    expires_at: datetime
 
 
 class Locked(msgspec.Struct, frozen=True):
@@ -320,16 +244,6 @@ async def record_children(
     )
 
 
-async def lock_due(tx: Tx, limit: int) -> list[Due]:
-    """Hold at most `limit` sessions whose time is over and that nobody else holds."""
-    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in await tx.rows(LOCK_DUE, limit=limit)]
-
-
-async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: Cause) -> int:
-    """End sessions that `lock_due` holds, each with one event; how many."""
-    return int(await tx.value(EXPIRE, session_ids=session_ids, event_ids=event_ids, **cause_parameters(cause)))
-
-
 async def erase(tx: Tx, tenant_id: str, session_id: UUID) -> None:
     """Delete a locked session and everything that belongs to it.
 
@@ -338,29 +252,3 @@ async def erase(tx: Tx, tenant_id: str, session_id: UUID) -> None:
     """
     for statement in ERASE:
         await tx.rows(statement, session_id=session_id, tenant_id=tenant_id)
-
-
-def session_of(row: Row) -> Session:
-    """The session that a row of `COLUMNS` is."""
-    end_reason = row["end_reason"]
-    return Session(
-        row["id"],
-        row["user_id"],
-        row["agent_id"],
-        STATUSES[row["status"]],
-        row["title"],
-        row["external_id"],
-        CONFIG.decode(row["config"]),
-        msgspec.Raw(row["metadata"].encode()),
-        row["tags"],
-        row["message_count"],
-        row["attachment_count"],
-        row["pending_tool_call_count"],
-        row["version"],
-        written_out(row["created_at"]),
-        written_out(row["updated_at"]),
-        written_out_if_any(row["last_message_at"]),
-        written_out(row["expires_at"]),
-        written_out_if_any(row["ended_at"]),
-        None if end_reason is None else EndReason(end_reason),
-    )

@@ -85,7 +85,9 @@ class Session:
 
     def commit(self, *, is_append: bool) -> Writer:
         last, seq = self.history[-1], self.stored + 1
-        self.history.append(Committed(last.title, (*last.messages, seq)) if is_append else Committed(seq, last.messages))
+        self.history.append(
+            Committed(last.title, (*last.messages, seq)) if is_append else Committed(seq, last.messages)
+        )
         writer = Writer(seq - 1, seq, is_append=is_append)
         self.writers.append(writer)
         return writer
@@ -105,7 +107,9 @@ class Session:
                 NOTARY.continue_snapshot(self.name + Kind.SNAPSHOT.value, self.generation, added),
                 NOTARY.continue_window(self.name + Kind.WINDOW.value, self.generation, added),
             ]
-        return Asked(SETTLE, [self.generation_key, self.name], arguments, lambda _: self._tell(writer.after, tells=tells))
+        return Asked(
+            SETTLE, [self.generation_key, self.name], arguments, lambda _: self._tell(writer.after, tells=tells)
+        )
 
     def outdate(self, seq: int) -> Asked:
         arguments = [b"", b"", numbered(seq), b"", b""]
@@ -156,7 +160,9 @@ class Session:
         if seq < self.told:
             self.faults.append(f"shown {kind.label} of {seq} after {self.told} was told")
         committed = self.history[seq] if seq <= self.stored else None
-        expected = None if committed is None else committed.snapshot(seq) if kind is Kind.SNAPSHOT else committed.window()
+        expected = (
+            None if committed is None else committed.snapshot(seq) if kind is Kind.SNAPSHOT else committed.window()
+        )
         if entry != expected:
             self.faults.append(f"shown a {kind.label} that never was, as of {seq}")
 

@@ -513,6 +513,25 @@ async def test_a_file_can_be_named_again_after_its_message_was_deleted(database:
     assert [entry.message_id for entry in second.attachments] == [second.id]
 
 
+async def test_a_file_whose_first_message_is_deleted_names_the_next_one_that_refers_to_it(
+    database: Database, caller: Caller
+):
+    session = await opened(database, caller)
+    file = await filed(database, caller, session.id)
+    first, second, third = await appended(
+        database, caller, session, *(MessageDraft(content=text, attachment_ids=[file.id]) for text in "123")
+    )
+
+    named = []
+    for message in (second, first, third):
+        async with database.begin() as tx:
+            await delete_message(tx, caller, session.id, message.id, CAUSE)
+        found = await look(database, caller, file)
+        named.append(None if found is None else found.attachment.message_id)
+
+    assert named == [first.id, third.id, None]
+
+
 async def test_a_page_of_messages_brings_the_files_of_each(database: Database, caller: Caller):
     session = await opened(database, caller)
     files = [await filed(database, caller, session.id) for _ in range(3)]

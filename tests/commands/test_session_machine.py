@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from typing import Any
+from uuid import UUID
 
-from conversations import CAUSE, let_its_time_pass, opened, query, said, service_of
-from hypothesis import HealthCheck, settings
+from command_machine import CommandMachine, drive
+from conversations import CAUSE, let_its_time_pass, opened, query, said
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, invariant, precondition, rule
 from invariants import violations
 
 from service.commands.messages import delete_message
 from service.commands.sessions import Change, change_session, end_session, expire_sessions, move_session
-from service.domain.errors import DomainError
 from service.domain.session import Move, SessionConfig
 from service.ids import new_id
 from service.store import session_pages
-from service.store.engine import Database
-
-T = TypeVar("T")
 
 LIVING_MAX = 2
 """Few, so that each of them goes a long way before the steps are over."""
@@ -86,33 +80,14 @@ class Model:
         }
 
 
-class SessionMachine(RuleBasedStateMachine):
+class SessionMachine(CommandMachine):
     """The real commands on a real database, one step at a time."""
 
     models = Bundle("models")
 
     def __init__(self, database_url: str) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.database = Database(database_url, connections_max=1)
-        self.run(self.database.open())
-        self.caller = service_of(f"tenant-{uuid4()}")
+        super().__init__(database_url)
         self.standing: dict[UUID, Model] = {}
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Do one thing in this machine's own loop."""
-
-        async def done() -> T:
-            return await work
-
-        return self.runner.run(done())
-
-    def outcome(self, work: Awaitable[T]) -> T | str:
-        """What a step answers: its value, or the code of its refusal."""
-        try:
-            return self.run(work)
-        except DomainError as refusal:
-            return refusal.code
 
     @precondition(lambda machine: machine.living < LIVING_MAX)
     @rule(target=models, status=st.sampled_from(["created", "active", "suspended"]), prompted=st.booleans())
@@ -270,14 +245,9 @@ class SessionMachine(RuleBasedStateMachine):
     def by_id(self) -> list[Model]:
         return [self.standing[id_] for id_ in sorted(self.standing)]
 
-    def teardown(self) -> None:
-        """In the end the whole story must be the one that the model told, and sound in itself."""
-        try:
-            self.sweep()
-            self.run(self.assert_the_story_is_told())
-        finally:
-            self.run(self.database.close())
-            self.runner.close()
+    def conclude(self) -> None:
+        self.sweep()
+        self.run(self.assert_the_story_is_told())
 
     async def assert_the_story_is_told(self) -> None:
         rows = await query(
@@ -292,12 +262,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 def test_sessions_go_every_way_that_the_diagram_draws_and_no_other(own_database_url: str):
-    run_state_machine_as_test(
-        lambda: SessionMachine(own_database_url),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    drive(lambda: SessionMachine(own_database_url), examples=EXAMPLES, steps=STEPS)

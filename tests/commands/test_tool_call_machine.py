@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable
-from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from conversations import CAUSE, acted, asked, opened, query, service_of
-from hypothesis import HealthCheck, settings
+from command_machine import CommandMachine, drive
+from conversations import CAUSE, acted, asked, opened, query
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from invariants import violations
 
 from service.commands.messages import append_messages
 from service.commands.sessions import end_session
 from service.domain.caller import Caller, CallerKind, Scope
-from service.domain.errors import DomainError
 from service.domain.message import MessageDraft, Role
 from service.domain.tool_call import ToolCall
 from service.store import sessions, tool_calls
-from service.store.engine import Database
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
-
-T = TypeVar("T")
 
 CALLS = 3
 EXAMPLES = 60
@@ -45,36 +36,17 @@ TOLD = {"running": "started"}
 PEOPLE = ["ada", "bob"]
 
 
-class CallMachine(RuleBasedStateMachine):
+class CallMachine(CommandMachine):
     """The real commands on a real database, one step at a time; a call's model is its status and who decided."""
 
     def __init__(self, database_url: str) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.database = Database(database_url, connections_max=1)
-        self.run(self.database.open())
-        self.caller = service_of(f"tenant-{uuid4()}")
+        super().__init__(database_url)
         self.calls: list[ToolCall] = []
         self.status: list[str] = []
         self.decision: list[tuple[str, str] | None] = []
         self.late: list[bool] = []
         self.events: list[str] = []
         self.is_over = False
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Do one thing in this machine's own loop."""
-
-        async def done() -> T:
-            return await work
-
-        return self.runner.run(done())
-
-    def outcome(self, work: Awaitable[T]) -> T | str:
-        """What a step answers: its value, or the code of its refusal."""
-        try:
-            return self.run(work)
-        except DomainError as refusal:
-            return refusal.code
 
     @initialize(waits=st.booleans())
     def ask(self, *, waits: bool) -> None:
@@ -183,15 +155,10 @@ class CallMachine(RuleBasedStateMachine):
             assert read == [self.shown(place) for place in range(CALLS)]
             assert count == self.status.count("pending")
 
-    def teardown(self) -> None:
-        """In the end the whole story must be the one that the model told, and sound in itself."""
-        try:
-            if self.calls:
-                self.sweep()  # what is late here must not be found by the next machine's sweep
-                self.run(self.assert_the_story_is_told(self.session.id))
-        finally:
-            self.run(self.database.close())
-            self.runner.close()
+    def conclude(self) -> None:
+        if self.calls:
+            self.sweep()  # what is late here must not be found by the next machine's sweep
+            self.run(self.assert_the_story_is_told(self.session.id))
 
     async def assert_the_story_is_told(self, session_id: UUID) -> None:
         rows = await query(
@@ -205,12 +172,4 @@ class CallMachine(RuleBasedStateMachine):
 
 
 def test_parallel_calls_go_every_way_that_the_diagram_draws_and_no_other(own_database_url: str):
-    run_state_machine_as_test(
-        lambda: CallMachine(own_database_url),
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    drive(lambda: CallMachine(own_database_url), examples=EXAMPLES, steps=STEPS)

@@ -105,14 +105,15 @@ class Part:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
+        """Start it, with `settings` for this life alone."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 launch.command(self._command, death_signal=signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=self._environment,
+                env=self._environment | settings,
                 cwd=self._folder,
                 start_new_session=True,  # Ctrl-C ends the tests, and they end their processes
             )

@@ -13,7 +13,8 @@ import httpx2
 import msgspec
 
 from service.app import create_app
-from service.handlers.openapi import NO_NUL, openapi_document
+from service.handlers.openapi.document import openapi_document
+from service.handlers.openapi.schemas import NO_NUL
 from service.settings import Settings
 
 RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"

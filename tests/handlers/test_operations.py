@@ -328,5 +328,5 @@ async def test_what_breaks_is_logged_with_its_request_and_without_its_words(
     (broke,) = [record for line in lines if (record := json.loads(line))["event"] == "request.broke"]
     assert broke["request_id"] == "broke-1"
     assert broke["errors"] == ["msgspec.ValidationError"]
-    assert [frame for frame in broke["frames"] if "store/sessions.py" in frame and frame.endswith(" session_of")]
+    assert [frame for frame in broke["frames"] if "store/session_rows.py" in frame and frame.endswith(" session_of")]
     assert not [line for line in lines if "canary" in line]

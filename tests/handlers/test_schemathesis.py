@@ -13,7 +13,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import allow_header_conformance, positive_data_acceptance
 
 from service.app import create_app
-from service.handlers.openapi import openapi_document
+from service.handlers.openapi.document import openapi_document
 from service.settings import Settings
 
 EXAMPLES_MAX = 4

@@ -5,12 +5,12 @@ from conversations import opened
 
 from service.domain.caller import Caller
 from service.domain.session import Session, SessionConfig
-from service.store import sessions
+from service.store import session_rows, sessions
 from service.store.engine import Database
 
 
 def test_the_columns_of_a_session_are_its_fields_in_their_order():
-    assert [column.name for column in sessions.COLUMNS] == [field.name for field in msgspec.structs.fields(Session)]
+    assert [column.name for column in session_rows.COLUMNS] == [field.name for field in msgspec.structs.fields(Session)]
 
 
 async def test_a_new_session_reads_as_it_was_answered(database: Database, caller: Caller):

@@ -11,9 +11,11 @@ import random
 from contextlib import suppress
 from typing import Any
 
+from service import faults
 from service.commands.deliveries import claim_deliveries, drop_purged, record_attempt
 from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.domain.errors import DomainError
+from service.faults import Point
 from service.log import get_logger
 from service.store import deliveries
 from service.store.deliveries import Claim
@@ -102,6 +104,7 @@ class Deliveries:
                     await drop_purged(tx, claim)
                 return
             outcome = await attempt(self._egress, claim)
+            faults.reach(Point.AFTER_PUSH)
             async with self._database.begin() as tx:
                 verdict = await record_attempt(tx, claim, outcome, random.random())  # noqa: S311 - jitter, no secret
         except DomainError as error:  # its lease runs out, and it is sent again

@@ -1,0 +1,259 @@
+"""One run: the stack, the load, the phases of the nemesis, the quiet at the end, and the judgement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from agent import Front
+from approvals import keys_of_people
+from breaking import Breaker
+from evidence import Arrival, Evidence
+from faults import Fault, Struck
+from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of
+from gathering import arrival, gather, left_over
+from history import History
+from judging import judge
+from load import Load, Places
+from planning import Spans, rounds_together, single_faults
+from receiver import OK, Call, receiving
+from stack import Part, Stack, wait_until
+
+from service.domain.work import Queue
+
+QUEUES = (Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS)
+CONVERSATIONS, DESKS, SHELVES = 6, 2, 2
+WARM, ONE_BY_ONE, QUIET = "warming up", "one at a time", "until all is quiet"
+
+PROGRESS_SECONDS = 5.0
+WARM_SECONDS = 4.0
+"""What fills pools and caches, before the calm that others are compared with."""
+POSTGRES_AWAY_SECONDS = (0.5, 1.5)
+POSTGRES_BACK_SECONDS = 3.0
+"""Between two kills of PostgreSQL, so that each web process can show how soon it works again."""
+PAUSE_SECONDS = (0.2, 0.7)
+READY_SECONDS_MAX = 20.0
+QUIET_SECONDS_MAX = 75.0
+"""Longer than any lease, renewal, retry after 5 s and sweep one after the other."""
+LAST = ("kill -9", "hang")
+"""Of several faults at once these come last."""
+
+ROOMY = {"max_messages": 1_000_000, "max_attachments": 10_000, "timeout_minutes": 600}
+
+
+class Run:
+    """Everything of one seed, in a folder that holds all of it."""
+
+    def __init__(self, seed: int, spans: Spans, home: Path, *, is_short: bool) -> None:
+        self.seed = seed
+        self.home = home
+        self.history = History(home / "history.jsonl")
+        self.phases: list[Phase] = []
+        self.struck: list[Struck] = []
+        self._spans = spans
+        self._is_short = is_short
+        # What the nemesis does must not hang on how often the clients drew.
+        self._plan_dice = random.Random(f"plan {seed}")  # noqa: S311 - no secret
+        self._load_dice = random.Random(f"load {seed}")  # noqa: S311 - no secret
+        self._arrivals: list[Arrival] = []
+        self._secret = ""
+        self._began = time.monotonic()
+        self._phase = "starting"
+        self._over = threading.Event()
+
+    def __call__(self) -> Figures:
+        """Run it all; from the main thread."""
+        scratch = self.home / "scratch"
+        scratch.mkdir()
+        threading.Thread(target=self._show_progress, name="progress", daemon=True).start()
+        stack = Stack(
+            self.home / "bytecode",
+            webs=2,
+            queues=QUEUES,
+            HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true",
+            TMPDIR=str(scratch),
+        )
+        try:
+            with stack, receiving(self._receive) as receiver:
+                evidence = self._break(stack, receiver.url, scratch)
+        finally:
+            self._over.set()
+            self.history.close()
+        self._say("judging")
+        verdicts = judge(self.history, evidence)
+        figures = Figures(self.seed, round(time.monotonic() - self._began, 1), self._is_short)
+        return figures_of(figures, self.history, evidence, self.phases, self.struck, verdicts)
+
+    async def _receive(self, call: Call, _writer: asyncio.StreamWriter) -> bytes:
+        self._arrivals.append(arrival(call, self._secret))
+        return OK
+
+    def _break(self, stack: Stack, hook: str, scratch: Path) -> Evidence:
+        key = stack.key("chaos")
+        load = Load(Front([web.port for web in stack.webs], key), self.history, self._load_dice)
+        try:
+            places = self._prepare(stack, load, key, hook)
+            parts = dict(zip(("web0", "web1", "events0", "webhooks0", "attachments0"), stack.parts, strict=True))
+            breaker = Breaker(stack, parts, load.cut)
+            load.start(places)
+            try:
+                self._all_phases(stack, breaker)
+            finally:
+                breaker.close()
+            with self._in_phase(QUIET):
+                stack.heal()
+                load.finish()
+                self._wait_for_quiet(stack)
+                self._clear_scratch(parts["attachments0"], scratch)
+                sessions = [str(row[0]) for row in stack.ledger.rows("SELECT id FROM sessions ORDER BY id")]
+                load.look_at_all(sessions)
+        finally:
+            load.close()
+            self._save_logs(stack)
+        evidence = gather(stack, self._arrivals, scratch)
+        evidence.misbehaved += [*breaker.misbehaved, *(f"in the harness: {trouble}" for trouble in load.broken)]
+        return evidence
+
+    def _prepare(self, stack: Stack, load: Load, key: str, hook: str) -> Places:
+        with stack.client(key) as client:
+            made = client.post("/webhooks", json={"url": hook}).json()
+            self._secret = made["secret"]
+            load.follow_all()
+            people = keys_of_people(stack, key)
+
+            def opened(count: int) -> list[str]:
+                wish: dict[str, Any] = {"agent_id": "chaos", "activate": True, "config": ROOMY}
+                return [client.post("/sessions", json=wish).json()["id"] for _ in range(count)]
+
+            places = Places(opened(CONVERSATIONS), opened(DESKS), opened(SHELVES), people)
+        # The feed has an id to come back with before anything is cut.
+        feed = self.history.watched[0]
+        wait_until(lambda: feed.told, "the stream across sessions tells of the first session")
+        return places
+
+    def _all_phases(self, stack: Stack, breaker: Breaker) -> None:
+        spans, dice = self._spans, self._plan_dice
+        with self._in_phase(WARM):
+            time.sleep(WARM_SECONDS)
+        with self._in_phase(CALM):
+            time.sleep(spans.calm)
+        with self._in_phase(VALKEY_AWAY):
+            self._suffer(breaker, [Fault("valkey", "kill -9", spans.valkey)])
+        self._recover(stack, breaker)
+        with self._in_phase(POSTGRES_KILLED):
+            for _ in range(spans.postgres_kills):
+                self._suffer(breaker, [Fault("postgres", "kill -9", dice.uniform(*POSTGRES_AWAY_SECONDS))])
+                time.sleep(POSTGRES_BACK_SECONDS)
+                breaker.find_fallen()
+        self._recover(stack, breaker)
+        with self._in_phase(ONE_BY_ONE) as began:
+            until = began + spans.one_by_one(began - self._began)
+            for fault in single_faults(dice):
+                if time.monotonic() > until:
+                    break
+                self._suffer(breaker, [fault])
+                self._recover(stack, breaker)
+        with self._in_phase(SEVERAL) as began:
+            until = began + spans.together(began - self._began)
+            for faults in rounds_together(dice):
+                if time.monotonic() > until:
+                    break
+                self._suffer(breaker, faults)
+                self._recover(stack, breaker)
+
+    def _suffer(self, breaker: Breaker, faults: list[Fault]) -> None:
+        """Break all of these, wait, mend them."""
+        struck = []
+        # What is asked to stop needs the others for that, and what hangs would keep it waiting.
+        for fault in sorted(faults, key=lambda fault: fault.way in LAST):
+            one = Struck(fault, self._phase, time.monotonic())
+            self.struck.append(one)
+            struck.append(one)
+            self.history.mark(f"strikes: {fault}")
+            breaker.strike(fault)
+        for one in struck:
+            breaker.hold(one.fault)
+        for one in struck:
+            one.was_reached = breaker.mend(one.fault)
+            one.mended_at = time.monotonic()
+            self.history.mark(f"mended: {one.fault}")
+
+    def _recover(self, stack: Stack, breaker: Breaker) -> None:
+        """Wait until every web process says that it is ready, then a moment longer."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        for web in stack.webs:
+            while web.readiness() != "ready" and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if web.readiness() != "ready":
+                breaker.misbehaved.append(f"{web.name} was not ready {READY_SECONDS_MAX:.0f} s after the last mending")
+        breaker.find_fallen()
+        time.sleep(self._plan_dice.uniform(*PAUSE_SECONDS))
+
+    def _wait_for_quiet(self, stack: Stack) -> None:
+        """Wait until nothing is left to do; what is not done in time shows as left over."""
+        deadline = time.monotonic() + QUIET_SECONDS_MAX
+        while time.monotonic() < deadline:
+            waits_for = {what: count for what, count in left_over(stack).items() if count}
+            if not waits_for and self._everybody_was_told(stack):
+                return
+            self.history.mark("waits for quiet", left=waits_for)
+            time.sleep(0.5)
+
+    @staticmethod
+    def _clear_scratch(inspector: Part, scratch: Path) -> None:
+        """What a killed worker left in its temporary folder a later one clears, once it is old: make it old."""
+        for left in scratch.iterdir():
+            os.utime(left, (0, 0))
+        inspector.stop()
+        inspector.start()
+        with suppress(AssertionError):  # the checker will say it
+            wait_until(lambda: not list(scratch.iterdir()), "no temporary file is left")
+
+    def _save_logs(self, stack: Stack) -> None:
+        """Copy the logs of all processes, before their folder goes."""
+        logs = self.home / "logs"
+        logs.mkdir()
+        for log in stack.folder.rglob("*.log"):
+            shutil.copy(log, logs / log.name)
+
+    def _everybody_was_told(self, stack: Stack) -> bool:
+        last = {str(row[0]): row[1] for row in stack.ledger.rows("SELECT id, last_event_seq FROM sessions")}
+        expected = [last[one.session] if one.session else sum(last.values()) for one in self.history.watched]
+        told = [len(one.told) for one in self.history.watched]
+        return all(have >= want for have, want in zip(told, expected, strict=True)) and len(
+            {one.event for one in self._arrivals}
+        ) >= sum(last.values())
+
+    @contextmanager
+    def _in_phase(self, name: str) -> Iterator[float]:
+        self._phase = name
+        began = time.monotonic()
+        self.history.mark(f"phase: {name}")
+        try:
+            yield began
+        finally:
+            self.phases.append(Phase(name, began, time.monotonic()))
+
+    def _show_progress(self) -> None:
+        while not self._over.wait(PROGRESS_SECONDS):
+            self._say(self._phase)
+
+    def _say(self, what: str) -> None:
+        statuses = Counter(one.status for one in list(self.history.sent))
+        line = (
+            f"{time.monotonic() - self._began:6.0f} s  {what:<20}{len(self.history.sent):>7} requests"
+            f"{statuses[503]:>6} refused{statuses[0]:>6} broken{len(self.struck):>5} faults"
+            f"{len(self._arrivals):>7} webhooks\n"
+        )
+        sys.stdout.write(line)
+        sys.stdout.flush()

@@ -1,0 +1,303 @@
+"""The checker of `make chaos`: a sound history passes, and every kind of lie is found by the check that it breaks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+from evidence import (
+    Arrival,
+    CallRow,
+    Delivery,
+    EventRow,
+    Evidence,
+    FileRow,
+    MessageRow,
+    SessionRow,
+)
+from faults import Fault
+from figures import percentile
+from history import FAIL, INFO, OK, History, Op, Sent, Watched, digest_of
+from judging import judge
+from planning import Spans, every_fault, rounds_together, single_faults
+
+S = "session"
+LOST, TWICE, NEVER = digest_of("lost"), digest_of("twice"), digest_of("never said")
+
+
+class Told:
+    """A history that is written by hand, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self._clock = 0.0
+
+    def op(self, kind: str, wish: dict, told: dict, *, outcome: str = OK, client: str = "c0", **more) -> Op:
+        """One operation after all others."""
+        self._clock += 1.0
+        op = Op(len(self.history.ops), client, kind, S, wish, self._clock)
+        op.returned, op.outcome, op.told = self._clock + 0.5, outcome, told
+        for name, value in more.items():
+            setattr(op, name, value)
+        self.history.ops.append(op)
+        return op
+
+
+def sound() -> tuple[History, Evidence]:
+    """A session with three messages, a decided call, a file and a patch; everyone was told of everything."""
+    told = Told()
+    contents = ["one", "two", "three"]
+    for seq, content in enumerate(contents, start=1):
+        told.op("append", {"digests": [digest_of(content)]}, {"messages": [(seq, f"m{seq}", digest_of(content))]})
+    told.op("append", {"digests": [digest_of("unknown")]}, {}, outcome=INFO)
+    told.op("append", {"digests": [digest_of("refused")]}, {}, outcome=FAIL, status=409, code="session_not_active")
+    told.op("again", {}, {"is_same": True})
+    told.op("patch", {"field": "p1", "if_match": 9}, {"version": 10, "digest": "d10", "messages": 3, "etag": '"10"'})
+    told.op("patch", {"field": "p2", "if_match": 9}, {}, outcome=FAIL, status=412, code="version_mismatch")
+    told.op("move", {"move": "suspend"}, {"version": 11, "digest": "d11", "messages": 3})
+    told.op("read_session", {}, {"version": 11, "digest": "d11", "messages": 3, "cache": "hit"})
+    rows = [(seq, digest_of(content)) for seq, content in enumerate(contents, start=1)][::-1]
+    told.op("read_history", {}, {"rows": rows})
+    told.op("decide", {"call": "call", "by": "ada"}, {"became": "approved", "decided_by": "ada"})
+    told.op(
+        "decide",
+        {"call": "call", "by": "bob"},
+        {"became": "approved", "decided_by": "ada"},
+        outcome=FAIL,
+        status=409,
+        code="already_decided",
+    )
+    told.op("step", {"call": "call", "action": "start"}, {"became": "running"})
+    told.op("upload", {"sha256": "sha", "size": 3}, {"id": "file"})
+    told.op("download", {"file": "file"}, {"is_same": True})
+    told.op("read_session", {}, {"version": 12, "digest": "d12", "messages": 3}, client="auditor")
+    told.op("read_history", {}, {"rows": rows}, client="auditor")
+    told.history.sent += [Sent(1.0, 0.01, 0, "append", 201), Sent(2.0, 0.01, 1, "append", 503, has_retry_after=True)]
+
+    types = ["session.created", "session.activated", *["message.created"] * 3]
+    data: list[dict] = [{}, {}, *({"message_id": f"m{seq}"} for seq in (1, 2, 3))]
+    call = {"tool_call_id": "call", "decided_by": None}
+    types += ["tool_call.requested", "tool_call.approved", "tool_call.started"]
+    data += [call | {"status": "pending"}, call | {"status": "approved", "decided_by": "ada"}]
+    data += [call | {"status": "running", "decided_by": "ada"}]
+    types += ["attachment.uploaded", "attachment.processed", "session.updated", "session.suspended"]
+    data += [{"attachment_id": "file", "status": "uploaded"}, {"attachment_id": "file", "status": "ready"}, {}, {}]
+    events = [
+        EventRow(S, seq, f"e{seq}", type_, own) for seq, (type_, own) in enumerate(zip(types, data, strict=True), 1)
+    ]
+    evidence = Evidence(
+        sessions=[SessionRow(S, "suspended", None, 12, 3, 1, 0, 3, len(events), frozenset({"p1"}))],
+        messages=[MessageRow(S, seq, f"m{seq}", digest_of(content)) for seq, content in enumerate(contents, 1)],
+        events=events,
+        calls=[CallRow(S, "call", "running", "ada")],
+        files=[FileRow(S, "file", "ready", "sha", 3)],
+        deliveries=[Delivery(event.id, S, event.seq, "succeeded") for event in events],
+        arrivals=[Arrival(one.id, S, one.seq, one.type, "body", is_signed=True, at=float(one.seq)) for one in events],
+        stored={"key": "sha"},
+        found={"key": "sha", "unfinished#1": "x"},
+        loose={"unfinished"},
+        left_over={"events in the outbox": 0},
+    )
+    evidence.arrivals.append(replace(evidence.arrivals[3], at=99.0))  # sent again
+    told.history.watched.append(Watched("stream", S, [(S, event.seq, event.id) for event in events], 2))
+    told.history.watched.append(Watched("feed", "", [(S, event.seq, event.id) for event in events], 3))
+    return told.history, evidence
+
+
+def of(history: History, kind: str, place: int = 0) -> Op:
+    return [op for op in history.ops if op.kind == kind][place]
+
+
+def swap(rows: list, place: int, **changes) -> None:
+    rows[place] = replace(rows[place], **changes)
+
+
+def deleted_after_read(history: History, evidence: Evidence) -> None:
+    """A page that lacks a message which nobody has deleted."""
+    del of(history, "read_history").told["rows"][1]
+
+
+Lie = Callable[[History, Evidence], object]
+
+LIES: dict[str, tuple[str, Lie]] = {
+    "an acknowledged message is missing": ("1", lambda _h, e: e.messages.pop()),
+    "an acknowledged message has other content": ("1", lambda _h, e: swap(e.messages, 1, digest=LOST)),
+    "an acknowledged message has another id": ("1", lambda _h, e: swap(e.messages, 1, id="m9")),
+    "a message is there twice": ("1", lambda _h, e: e.messages.append(MessageRow(S, 4, "m4", digest_of("one")))),
+    "a refused message is there": ("1", lambda _h, e: e.messages.append(MessageRow(S, 4, "m4", digest_of("refused")))),
+    "an unknown message is there twice": (
+        "1",
+        lambda _h, e: e.messages.extend(MessageRow(S, n, f"m{n}", digest_of("unknown")) for n in (4, 5)),
+    ),
+    "a message is there that nobody said": ("1", lambda _h, e: e.messages.append(MessageRow(S, 4, "m4", NEVER))),
+    "an append was told other content": (
+        "1",
+        lambda h, _e: of(h, "append").told.update(messages=[(1, "m1", TWICE)]),
+    ),
+    "a batch is there by half": (
+        "1",
+        lambda h, e: (
+            of(h, "append", 3).wish["digests"].append(digest_of("other half")),
+            e.messages.append(MessageRow(S, 4, "m4", digest_of("unknown"))),
+        ),
+    ),
+    "a repeat was answered otherwise": ("1", lambda h, _e: of(h, "again").told.update(is_same=False)),
+    "an acknowledged patch is lost": ("1", lambda _h, e: swap(e.sessions, 0, fields=frozenset())),
+    "a refused patch had an effect": ("1", lambda _h, e: swap(e.sessions, 0, fields=frozenset({"p1", "p2"}))),
+    "an acknowledged move is not told": ("1", lambda _h, e: swap(e.events, 11, type="session.updated")),
+    "a move happened twice": ("1", lambda _h, e: e.events.append(EventRow(S, 13, "e13", "session.suspended"))),
+    "an acknowledged file is missing": ("1", lambda _h, e: e.files.pop()),
+    "a file is there twice": ("1", lambda _h, e: e.files.append(FileRow(S, "file2", "ready", "sha", 3))),
+    "an acknowledged end did not happen": ("1", lambda h, _e: setattr(of(h, "again"), "kind", "end")),
+    "a number of a message is missing": ("2", lambda _h, e: swap(e.messages, 1, seq=5)),
+    "a number of an event is given twice": ("2", lambda _h, e: swap(e.events, 4, seq=4)),
+    "a session counts more events than there are": ("2", lambda _h, e: swap(e.sessions, 0, last_event=13)),
+    "a message has no event": ("2", lambda _h, e: swap(e.events, 3, type="session.updated")),
+    "a message has two events": ("2", lambda _h, e: swap(e.events, 4, data={"message_id": "m1"})),
+    "a file has no event": ("2", lambda _h, e: swap(e.events, 8, type="session.updated")),
+    "the database breaks a rule": ("2", lambda _h, e: e.broken_rules.append("not so: a rule")),
+    "events tell another status": ("3", lambda _h, e: swap(e.sessions, 0, status="active")),
+    "a session miscounts its messages": ("3", lambda _h, e: swap(e.sessions, 0, message_count=2)),
+    "a session miscounts what is pending": ("3", lambda _h, e: swap(e.sessions, 0, pending=1)),
+    "events tell another status of a call": ("3", lambda _h, e: swap(e.calls, 0, status="completed")),
+    "events tell another status of a file": ("3", lambda _h, e: swap(e.files, 0, status="failed")),
+    "an impossible move": ("4", lambda _h, e: swap(e.events, 11, type="session.resumed")),
+    "a message after the end": ("4", lambda _h, e: swap(e.events, 1, type="session.ended")),
+    "two decisions": (
+        "5",
+        lambda _h, e: swap(e.events, 10, type="tool_call.rejected", data={"tool_call_id": "call", "decided_by": "bob"}),
+    ),
+    "two starts": ("5", lambda _h, e: swap(e.events, 10, type="tool_call.started", data={"tool_call_id": "call"})),
+    "two who won": (
+        "5",
+        lambda h, _e: (
+            setattr(of(h, "decide", 1), "outcome", OK),
+            of(h, "decide", 1).told.update(became="rejected", decided_by="bob"),
+        ),
+    ),
+    "a loser was told of another winner": ("5", lambda h, _e: of(h, "decide", 1).told.update(decided_by="cyd")),
+    "two runtimes started a tool": (
+        "5",
+        lambda h, _e: h.ops.append(replace(of(h, "step"))),
+    ),
+    "the row names another decision": ("5", lambda _h, e: swap(e.calls, 0, decided_by="bob")),
+    "an event never arrived": ("6", lambda _h, e: e.arrivals.pop(5)),
+    "a delivery failed": ("6", lambda _h, e: swap(e.deliveries, 2, status="failed")),
+    "a delivery was never made": ("6", lambda _h, e: e.deliveries.pop()),
+    "a repeat came in other bytes": ("6", lambda _h, e: swap(e.arrivals, -1, digest="other")),
+    "a request was not signed": ("6", lambda _h, e: swap(e.arrivals, 4, is_signed=False)),
+    "what is no event arrived": (
+        "6",
+        lambda _h, e: e.arrivals.append(Arrival("x", S, 13, "t", "b", is_signed=True, at=50.0)),
+    ),
+    "deliveries came out of order": ("7", lambda _h, e: swap(e.arrivals, 4, at=8.5)),
+    "a session was read as it was": (
+        "8",
+        lambda h, _e: of(h, "read_session").told.update(version=10, digest="d10"),
+    ),
+    "a move answered with a version that was given": ("8", lambda h, _e: of(h, "move").told.update(version=10)),
+    "a version has two looks": (
+        "8",
+        lambda h, _e: of(h, "read_session").told.update(digest="torn"),
+    ),
+    "a patch skipped a version": ("8", lambda h, _e: of(h, "patch").told.update(version=11, digest="d11")),
+    "a patch was refused without a reason": ("8", lambda h, _e: of(h, "patch", 1).wish.update(if_match=12)),
+    "a session counts fewer messages than were told": (
+        "8",
+        lambda h, _e: of(h, "read_session").told.update(messages=2),
+    ),
+    "a page ends too early": ("8", lambda h, _e: of(h, "read_history").told["rows"].pop(0)),
+    "a page has a hole": ("8", deleted_after_read),
+    "a page shows another message": (
+        "8",
+        lambda h, _e: of(h, "read_history").told["rows"].__setitem__(0, (3, NEVER)),
+    ),
+    "a cache is wrong in the end": ("8", lambda _h, e: swap(e.sessions, 0, version=13)),
+    "a ready file has no bytes": ("9", lambda _h, e: e.found.pop("key")),
+    "a ready file has other bytes": ("9", lambda _h, e: e.found.update(key="other")),
+    "a file never came to its end": ("9", lambda _h, e: swap(e.files, 0, status="processing")),
+    "a download brought other bytes": ("9", lambda h, _e: of(h, "download").told.update(is_same=False)),
+    "nobody knows an object": ("9", lambda _h, e: e.found.update(stray="x")),
+    "an event waits for ever": ("10", lambda _h, e: e.left_over.update({"events in the outbox": 1})),
+    "a 500": ("11", lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "append", 500, "internal_error"))),
+    "a 503 that does not say when to come back": ("11", lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "append", 503))),
+    "a session that was not found": (
+        "11",
+        lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "read_session", 404, "session_not_found")),
+    ),
+    "a process ended by itself": ("12", lambda _h, e: e.misbehaved.append("web0 ended by itself")),
+    "a stream skipped an event": ("13", lambda h, _e: h.watched[0].told.pop(4)),
+    "a stream told an event twice": ("13", lambda h, _e: h.watched[0].told.insert(4, h.watched[0].told[3])),
+    "a stream told events out of order": ("13", lambda h, _e: h.watched[1].told.reverse()),
+    "a stream told of another event": ("13", lambda h, _e: h.watched[0].told.__setitem__(0, (S, 1, "other"))),
+}
+"""What is false, the number of the promise that it breaks, and how it is planted into what is sound."""
+
+
+def broken(history: History, evidence: Evidence) -> dict[str, list[str]]:
+    """The numbers of the promises that the checker finds broken, and what it says."""
+    return {one.name.split()[0]: one.violations for one in judge(history, evidence) if one.violations}
+
+
+def test_a_sound_history_passes_every_check():
+    assert broken(*sound()) == {}
+
+
+@pytest.mark.parametrize(("number", "plant"), LIES.values(), ids=LIES.keys())
+def test_a_lie_is_found_by_the_check_that_it_breaks(number: str, plant: Lie):
+    history, evidence = sound()
+    plant(history, evidence)
+
+    assert number in broken(history, evidence)
+
+
+def test_every_promise_has_lies_that_break_it():
+    names = {verdict.name.split()[0] for verdict in judge(*sound())}
+
+    assert {number for number, _ in LIES.values()} == names
+
+
+def test_a_read_beside_a_write_may_see_either():
+    history, evidence = sound()
+    read, move = of(history, "read_session"), of(history, "move")
+    read.invoked = move.invoked - 0.1
+    read.told |= {"version": 10, "digest": "d10"}
+
+    assert broken(history, evidence) == {}
+
+
+def dice_of(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 - no secret
+
+
+def test_a_seed_makes_the_same_faults_again():
+    def plan(seed: int) -> list[object]:
+        dice = dice_of(seed)
+        return [*islice(single_faults(dice), 60), *islice(rounds_together(dice), 10)]
+
+    assert plan(7) == plan(7)
+    assert plan(7) != plan(8)
+
+
+def test_every_kind_of_fault_comes_before_any_comes_again():
+    kinds = [fault.kind for fault in every_fault(dice_of(1))]
+    drawn = [fault.kind for fault in islice(single_faults(dice_of(2)), len(kinds))]
+
+    assert sorted(drawn) == sorted(kinds) == sorted(set(kinds))
+    assert Fault("web1", "ends after_commit", 1.0, "after_commit:3").kind == "web: ends after_commit"
+
+
+def test_a_long_run_has_room_for_what_the_goals_speak_of():
+    spans = Spans.of(330.0)
+
+    assert (spans.valkey, spans.postgres_kills) == (30.0, 6)
+    assert spans.one_by_one(150.0) + spans.together(150.0 + spans.one_by_one(150.0)) < 330.0 - 150.0
+
+
+def test_percentiles_are_values_that_were_there():
+    assert percentile([], 0.99) == 0.0
+    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert percentile([float(value) for value in range(100)], 0.99) == 99.0

@@ -1,0 +1,54 @@
+"""A change that waited for its session decides by the time after the wait, not by the time at which it asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from conversations import CAUSE, opened, query, said
+
+from service.commands.sessions import Change, change_session
+from service.domain.caller import Caller
+from service.domain.errors import SessionExpired
+from service.domain.session import Session
+from service.store.engine import Database, Statement
+
+DEADLINE_SECONDS = 10.0
+POLL_SECONDS = 0.005
+WAITING = """
+SELECT FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%sessions%'
+"""
+HOLD = Statement(sa.text("SELECT FROM sessions WHERE id = :id FOR UPDATE"))
+ITS_TIME_ENDS_NOW = Statement(sa.text("UPDATE sessions SET expires_at = clock_timestamp() WHERE id = :id"))
+
+
+async def speak(database: Database, caller: Caller, session: Session) -> None:
+    await said(database, caller, session.id, "too late")
+
+
+async def rename(database: Database, caller: Caller, session: Session) -> None:
+    async with database.begin() as tx:
+        await change_session(tx, caller, session.id, Change(title="too late"), None, CAUSE)
+
+
+@pytest.mark.parametrize("change", [speak, rename])
+async def test_what_waited_until_its_session_had_run_out_changes_nothing(
+    own_database: Database, caller: Caller, change: Callable[..., Awaitable[Any]]
+):
+    session = await opened(own_database, caller)
+    before = await query(own_database, "SELECT count(*) AS events FROM events")
+    async with own_database.begin() as holder:
+        await holder.rows(HOLD, id=session.id)
+        late = asyncio.create_task(change(own_database, caller, session))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await query(own_database, WAITING):  # noqa: ASYNC110 - a lock has no event to wait for
+                await asyncio.sleep(POLL_SECONDS)
+        await holder.rows(ITS_TIME_ENDS_NOW, id=session.id)
+
+    with pytest.raises(SessionExpired):
+        await late
+    assert await query(own_database, "SELECT count(*) AS events FROM events") == before
