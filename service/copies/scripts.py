@@ -21,7 +21,7 @@ TIMES_DIGITS = 4
 HEAD_BYTES = len(MARK) + GENERATION_BYTES + SEQ_DIGITS + TIMES_DIGITS
 
 CONTINUED_MAX = 50
-"""Then a window is read anew: each continuation costs its readers a digest."""
+"""Then the answer is read anew: each continuation costs readers a digest."""
 
 ENTRY_BYTES_MAX = 256 * 1024
 """Larger answers are read from PostgreSQL: what a copy saves there, moving it through Redis would cost."""
@@ -111,10 +111,7 @@ for n = 2, #KEYS do
         if seq >= after then
           keep = true
         elseif change ~= '' and generation == ARGV[1] and seq == before and times then
-          if kind == ':s' then
-            local moved = redis.pcall('SETRANGE', key, {len(MARK) + GENERATION_BYTES}, after .. change)
-            keep = type(moved) == 'number'
-          elseif times < {CONTINUED_MAX} and redis.call('STRLEN', key) + #change <= {ENTRY_BYTES_MAX} then
+          if times < {CONTINUED_MAX} and redis.call('STRLEN', key) + #change <= {ENTRY_BYTES_MAX} then
             local longer = redis.pcall('APPEND', key, change)
             keep = type(longer) == 'number' and type(redis.pcall('SETRANGE', key, {len(MARK) + GENERATION_BYTES},
               after .. string.format('%0{TIMES_DIGITS}d', times + 1))) == 'number'
