@@ -20,12 +20,12 @@ from pathlib import Path
 import msgspec
 
 from bench.load import Outcome, request_bytes, run_load
-from bench.processes import cpu_seconds, free_port, resident_mb, start, start_worker, tree_cpu_seconds
+from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
+from bench.slow_clients import measure_slow_clients
 from bench.streams import measure_streams
 from bench.uploads import compare_uploads
 from bench.webhooks import measure_webhooks
 from service import development_key
-from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
 from service.store import migrate
 
@@ -40,6 +40,7 @@ HISTORY_MESSAGES = 200
 UPLOADS = "uploads"
 STREAMS = "streams"
 WEBHOOKS = "webhooks"
+SLOW_CLIENTS = "slow-clients"
 
 
 class Side(msgspec.Struct):
@@ -121,7 +122,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
     parser.add_argument(
-        "--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS], help="measure this operation alone"
+        "--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS, SLOW_CLIENTS], help="measure this operation alone"
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
@@ -165,10 +166,11 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
             figures[UPLOADS] = compare_uploads(folder, ports[0], product.pid, sides[0].headers, options.rounds)
         if options.only in {None, STREAMS}:
             figures[STREAMS] = measure_streams(folder, environment, ports[0], product.pid, sides[0].headers)
+        if options.only in {None, SLOW_CLIENTS}:
+            message = OPERATIONS["append"](sides[0])
+            figures[SLOW_CLIENTS] = measure_slow_clients(ports[0], sides[0].headers, options.rounds, message)
         if options.only in {None, WEBHOOKS}:
-            workers = [start_worker(queue, environment, folder) for queue in (Queue.EVENTS, Queue.WEBHOOKS)]
-            processes += workers
-            figures[WEBHOOKS] = measure_webhooks(ports[0], sides[0].headers)
+            figures[WEBHOOKS] = measure_webhooks(folder, environment, ports[0], servers.postgres_pid)
     finally:
         for process in processes:
             process.terminate()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-START_SECONDS_MAX = 30.0
+START_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.05
 
 

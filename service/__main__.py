@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import sys
+from functools import partial
 from types import FrameType
+from typing import Any, cast
 
+import msgspec
 import uvicorn
 
 from service import faults
 from service.app import create_app
+from service.handlers.connections import Connection, Patience
 from service.handlers.edge import Edge
 from service.log import configure_logging
 from service.settings import SettingsError, read_settings
@@ -24,6 +29,9 @@ KEEP_ALIVE_SECONDS = 75
 
 UNREAD_SECONDS_MAX = 60
 """How long a peer may leave what was sent to it, without taking any of it."""
+
+FILES_BESIDE_CONNECTIONS = 256
+"""Open files that are no connections of clients: those to PostgreSQL and Redis, files on their way, the program."""
 
 BACKLOG_CONNECTIONS = 2048
 
@@ -70,24 +78,37 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
-        # asyncio's own loop and parser would cost twice the CPU per request (measured), so they are no fallback.
+        # asyncio's own loop and h11 would cost twice the CPU per request (measured), so they are no fallback.
         loop="uvloop",
-        http="httptools",
+        http=cast("Any", partial(Connection, patience=_patience(), ended=app.metrics.connections_ended)),
         ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
         server_header=False,
-        # Nothing here asks for a client's address, so nobody has to be trusted to name it.
-        proxy_headers=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies,
         backlog=BACKLOG_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = DrainingServer(config, app)
+    app.metrics.connections.set_function(lambda: len(server.server_state.connections))
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal again once it has stopped
         server.run()
     return 0 if server.started else STARTUP_FAILED
+
+
+def _patience() -> Patience:
+    """As patient as the system allows: where it gives few open files, there are fewer connections, and no failures."""
+    usual = Patience(unread_seconds=UNREAD_SECONDS_MAX)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = usual.connections_max + FILES_BESIDE_CONNECTIONS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return msgspec.structs.replace(usual, connections_max=max(1, soft - FILES_BESIDE_CONNECTIONS))
+    return usual
 
 
 if __name__ == "__main__":

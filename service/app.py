@@ -33,9 +33,11 @@ from service.handlers.edge import Edge
 from service.handlers.event_sources import find_behind
 from service.handlers.parts import Parts
 from service.handlers.problems import on_domain_error, on_exception, on_http_exception
+from service.handlers.rate_limits import count_stranger
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_pool, open_queue
+from service.rates import Rates
 from service.settings import Settings, Switch
 from service.store import copies
 from service.store.engine import Database
@@ -72,6 +74,7 @@ def create_app(settings: Settings) -> Edge:
         waker=waker,
         streams=streams,
         cache=cache,
+        rates=_rates(settings, metrics),
     )
 
     @asynccontextmanager
@@ -90,6 +93,8 @@ def create_app(settings: Settings) -> Edge:
             await streams.stop()
             await waker.stop()
             await parts.watch.stop()
+            if parts.rates is not None:
+                await parts.rates.stop()
             await parts.doorbell.stop()
             await cache.stop()
             await redis.aclose(close_connection_pool=True)
@@ -116,6 +121,7 @@ def create_app(settings: Settings) -> Edge:
         state=State({"parts": parts}),
         request_class=HoldfastRequest,
         request_max_body_size=BODY_BYTES_MAX,
+        before_request=count_stranger,  # of routes that are open to all; the others have one of their own
         exception_handlers={
             DomainError: on_domain_error,
             HTTPException: on_http_exception,
@@ -125,3 +131,14 @@ def create_app(settings: Settings) -> Edge:
         logging_config=None,
     )
     return Edge(app, metrics, on_stop=streams.drain_from_signal)
+
+
+def _rates(settings: Settings, metrics: Metrics) -> Rates | None:
+    if settings.rate_limit is None and settings.tenant_rate_limit is None:
+        return None
+    return Rates(
+        settings.redis_url,
+        per_caller=settings.rate_limit,
+        per_tenant=settings.tenant_rate_limit,
+        failures=metrics.rate_failures,
+    )

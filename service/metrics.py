@@ -26,9 +26,22 @@ class Metrics:
         self.wakeup_failures = Counter(
             "holdfast_wakeup_failures", "Wake-ups of streams that Redis did not take.", registry=self.registry
         )
+        self.connections = Gauge("holdfast_connections", "Connections that are open.", registry=self.registry)
+        self.connections_ended = Counter(
+            "holdfast_connections_ended",
+            "Connections that were closed on clients, by what was too slow or too much.",
+            ("reason",),
+            registry=self.registry,
+        )
         self.streams = Gauge("holdfast_streams", "Streams that are open.", registry=self.registry)
         self.streams_dropped = Counter(
             "holdfast_streams_dropped", "Streams whose readers were too slow.", registry=self.registry
+        )
+        self.rate_failures = Counter(
+            "holdfast_rate_failures", "Times that Redis did not count requests in time.", registry=self.registry
+        )
+        self.rate_limited = Counter(
+            "holdfast_rate_limited", "Requests refused because there were too many.", registry=self.registry
         )
         self.replays = Counter(
             "holdfast_idempotent_replays", "Requests answered with a kept answer.", registry=self.registry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,9 @@ VARIABLES = {
     "clamd": "HOLDFAST_CLAMD",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
     "cache": "HOLDFAST_CACHE",
+    "rate_limit": "HOLDFAST_RATE_LIMIT",
+    "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
+    "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
     "fault": "HOLDFAST_FAULT",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
@@ -40,6 +44,9 @@ PORT_MAX = 65_535
 JWT_SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of the hash."""
 
+
+RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
+"""Up to 999,999,999, which nobody reaches: a limit, and never a number that Redis cannot count to."""
 
 FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
 """A point of `service/faults.py`, and at which passing of it the process ends."""
@@ -87,12 +94,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clamd: str | None = None
     webhook_allow_private: bool = False
     cache: Switch = Switch.ON
+    rate_limit: str | None = None
+    tenant_rate_limit: str | None = None
+    trusted_proxies: str | None = None
     fault: str | None = None
 
     @property
     def files_folder(self) -> Path:
         """Where files are kept when no `storage_url` is set: all processes of a deployment have to see it."""
         return self.data_dir / "files"
+
+    @property
+    def proxies(self) -> list[str]:
+        """Who may say for whom a request is passed on."""
+        return [proxy.strip() for proxy in (self.trusted_proxies or "").split(",") if proxy.strip()]
 
     @property
     def clamd_address(self) -> tuple[str, int] | None:
@@ -160,6 +175,32 @@ def _check(settings: Settings) -> None:
             "HOLDFAST_FAULT must be before_commit, after_commit, after_push or mid_upload, or one of these with the "
             "number of its passing, such as after_commit:3. Unset it wherever the service is to live."
         )
+    _check_limits(settings)
+
+
+def _check_limits(settings: Settings) -> None:
+    for variable, rate in (
+        ("HOLDFAST_RATE_LIMIT", settings.rate_limit),
+        ("HOLDFAST_TENANT_RATE_LIMIT", settings.tenant_rate_limit),
+    ):
+        if rate is not None and RATE.fullmatch(rate) is None:
+            raise SettingsError(
+                f"{variable} must be a number of requests for each second, minute, hour or day, such as 600/minute "
+                "(or leave it unset)."
+            )
+    if not all(_is_network(proxy) for proxy in settings.proxies):
+        raise SettingsError(
+            "HOLDFAST_TRUSTED_PROXIES must be addresses or networks with commas between them, "
+            "such as 10.0.0.7,192.168.0.0/24."
+        )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_host_and_port(address: str) -> bool:

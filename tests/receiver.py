@@ -51,9 +51,10 @@ def answering(status: int, *headers: str) -> Answer:
 
 
 class Receiver:
-    """Listens on a free port of loopback for as long as the block lasts."""
+    """Listens on a free port of loopback for as long as the block lasts; `keeps` connections after an answer."""
 
-    def __init__(self, answer: Answer | None = None) -> None:
+    def __init__(self, answer: Answer | None = None, *, keeps: bool = False) -> None:
+        self.keeps = keeps
         self.calls: list[Call] = []
         self.answer = answer or answering(204)
         self.came = asyncio.Event()
@@ -63,7 +64,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=500)
+        self._server = await self.listen()
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -72,22 +73,32 @@ class Receiver:
     ) -> None:
         self._server.close()
 
+    async def listen(self) -> asyncio.Server:
+        """Begin to take connections."""
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=500)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
-            call = Call(head[0].split()[1], headers, body, asyncio.get_running_loop().time())
-            self.calls.append(call)
-            self.came.set()
-            said = await self.answer(call, writer)
-            if said is not None:
-                writer.write(said)
-                await writer.drain()
+            while await self._answer_one(reader, writer) and self.keeps:
+                pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+
+    async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+        call = Call(head[0].split()[1], headers, body, asyncio.get_running_loop().time())
+        self.calls.append(call)
+        self.came.set()
+        said = await self.answer(call, writer)
+        if said is None:
+            return False
+        writer.write(said)
+        await writer.drain()
+        return True
 
     async def until(self, count: int) -> list[Call]:
         """The calls, once there are so many."""

@@ -267,6 +267,13 @@ def test_the_doctor_says_what_is_wrong_with_the_configuration(holdfast: Holdfast
     assert remedy_of(result, "configuration").startswith("PORT: ")
 
 
+def test_the_doctor_says_how_a_limit_is_written(holdfast: Holdfast):
+    result = holdfast("doctor", HOLDFAST_RATE_LIMIT="often")
+
+    assert result.exit_code == 1
+    assert remedy_of(result, "configuration").startswith("HOLDFAST_RATE_LIMIT must be a number of requests")
+
+
 def test_the_doctor_says_that_postgresql_is_away_and_looks_at_redis_all_the_same(holdfast: Holdfast, tmp_path: Path):
     result = holdfast("doctor", DATABASE_URL=f"postgresql://nobody@/none?host={tmp_path}")
 

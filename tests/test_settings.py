@@ -39,6 +39,9 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_STORAGE_URL": "s3://bucket/prefix",
             "HOLDFAST_TENANT_STORAGE_BYTES": "0",
             "HOLDFAST_CLAMD": "localhost:3310",
+            "HOLDFAST_RATE_LIMIT": "600/minute",
+            "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
+            "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
             "HOLDFAST_FAULT": "after_commit:3",
         }
     )
@@ -58,8 +61,12 @@ def test_every_variable_sets_its_field():
         storage_url="s3://bucket/prefix",
         tenant_storage_bytes=0,
         clamd="localhost:3310",
+        rate_limit="600/minute",
+        tenant_rate_limit="1/day",
+        trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
         fault="after_commit:3",
     )
+    assert settings.proxies == ["10.0.0.7", "192.168.0.0/24", "::1"]
     assert settings.files_folder == Path("/var/lib/holdfast/files")
     assert settings.clamd_address == ("localhost", 3310)
 
@@ -132,6 +139,17 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_CLAMD", "localhost:clamd"),
         ("HOLDFAST_CLAMD", "localhost:65536"),
         ("HOLDFAST_CLAMD", "localhost:0"),
+        ("HOLDFAST_RATE_LIMIT", "600"),
+        ("HOLDFAST_RATE_LIMIT", "0/minute"),
+        ("HOLDFAST_RATE_LIMIT", "-1/minute"),
+        ("HOLDFAST_RATE_LIMIT", "600/fortnight"),
+        ("HOLDFAST_RATE_LIMIT", "600 per minute"),
+        ("HOLDFAST_RATE_LIMIT", "10/second;600/minute"),
+        ("HOLDFAST_RATE_LIMIT", "9999999999/minute"),
+        ("HOLDFAST_TENANT_RATE_LIMIT", "off"),
+        ("HOLDFAST_TRUSTED_PROXIES", "*"),
+        ("HOLDFAST_TRUSTED_PROXIES", "proxy.example"),
+        ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"),
         ("HOLDFAST_FAULT", "commit"),
         ("HOLDFAST_FAULT", "after_commit:0"),
         ("HOLDFAST_FAULT", "after_commit:x"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from datetime import UTC, timedelta
 
-import httpx2
 from standardwebhooks import Webhook
 
 from service import __version__
 from service.domain.delivery import Failure, Outcome, failure_of, retry_after_of
 from service.encoding import encode
 from service.store.deliveries import Claim
+from workers.connection import BadAnswer
 from workers.egress import AddressRefused, Egress, NameNotFound
 
 USER_AGENT = f"Holdfast/{__version__}"
@@ -27,11 +27,11 @@ async def attempt(egress: Egress, claim: Claim) -> Outcome:
         error = Failure.ADDRESS_REFUSED
     except NameNotFound:
         error = Failure.NAME_NOT_FOUND
-    except (TimeoutError, httpx2.TimeoutException):
+    except TimeoutError:
         error = Failure.TIMEOUT
-    except httpx2.ProtocolError:
+    except BadAnswer:
         error = Failure.BAD_ANSWER
-    except (httpx2.TransportError, httpx2.InvalidURL, OSError):
+    except OSError:
         error = Failure.CONNECTION_FAILED
     else:
         return Outcome(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -15,8 +16,9 @@ from service.domain.webhook import Ordering, Webhook, wants
 from service.domain.work import Queue
 from service.encoding import encode
 from service.ids import new_id
-from service.store import deliveries, delivery_pages, webhooks
-from service.store.deliveries import Claim, Wanted
+from service.store import attempts, deliveries, delivery_pages, webhooks
+from service.store.attempts import Health, Record
+from service.store.deliveries import Claim, Room, Wanted
 from service.store.engine import Tx
 from service.store.outbox import OutboxRow
 
@@ -40,39 +42,64 @@ async def make_deliveries(tx: Tx, rows: list[OutboxRow]) -> Queue | None:
     return Queue.WEBHOOKS
 
 
-async def claim_deliveries(tx: Tx, limit: int) -> list[Claim]:
-    """At most `limit` deliveries to attempt now, under leases."""
-    return await deliveries.claim(tx, limit)
+async def claim_deliveries(tx: Tx, room: Room) -> list[Claim]:
+    """Deliveries to attempt now, under leases; nothing has been recorded in this transaction."""
+    await deliveries.lead_claims(tx)
+    return await deliveries.claim(tx, room)
 
 
-async def record_attempt(tx: Tx, held: Claim, outcome: Outcome, chance: float) -> Verdict | None:
-    """Record what came of an attempt, and what follows; None: the claim was lost, and nothing has changed.
+async def record_and_claim(
+    tx: Tx, made: Sequence[tuple[Claim, Outcome]], chance: Callable[[], float], room: Room
+) -> tuple[list[Verdict | None], list[Claim]]:
+    """Both at once, so that what one attempt makes room for is claimed in the same transaction."""
+    verdicts = await record_attempts(tx, made, chance)
+    return verdicts, await deliveries.claim(tx, room) if room.attempts else []
 
-    `chance` is from 0 to 1, and makes the jitter of the next wait.
+
+async def record_attempts(
+    tx: Tx, made: Sequence[tuple[Claim, Outcome]], chance: Callable[[], float]
+) -> list[Verdict | None]:
+    """Record what came of attempts, in their order, and what follows; None: that claim was lost, and nothing changed.
+
+    `chance` gives numbers from 0 to 1, which make the jitter of the next waits.
     """
-    health = await webhooks.hold_for_record(tx, held.endpoint_id, held.session_id)
-    if health is None:
-        return None
-    verdict = verdict_on(
-        outcome,
-        attempts=held.attempt,
-        chance=chance,
-        failing_for=timedelta(seconds=health.failing_seconds),
-        is_test=held.test_event is not None,
-    )
-    if not await deliveries.record(tx, held, outcome, verdict.status, verdict.retry_seconds):
-        return None
-    if not outcome.is_success:
-        await webhooks.fail(tx, held.endpoint_id, verdict.disables)
-    elif health.is_failing:
-        await webhooks.recover(tx, held.endpoint_id)
-    return verdict
+    failing_seconds = await attempts.hold(tx, [held for held, _ in made])
+    has_failed = set(failing_seconds)
+    records = []
+    for held, outcome in made:
+        if outcome.is_success:
+            failing_seconds.pop(held.endpoint_id, None)
+        verdict = verdict_on(
+            outcome,
+            attempts=held.attempt,
+            chance=chance(),
+            failing_for=timedelta(seconds=failing_seconds.get(held.endpoint_id, 0.0)),
+            is_test=held.test_event is not None,
+        )
+        records.append(Record(held, outcome, verdict))
+    recorded = await attempts.record(tx, records)
+    healths = _healths([one for one in records if one.held.delivery_id in recorded])
+    changed = [health for health in healths if health.is_bad or health.endpoint_id in has_failed]
+    if changed:
+        await attempts.note_health(tx, changed)
+    return [one.verdict if one.held.delivery_id in recorded else None for one in records]
+
+
+def _healths(records: list[Record]) -> list[Health]:
+    """What attempts say of their endpoints, each taken together."""
+    healths: dict[UUID, Health] = {}
+    for one in records:
+        health = healths.setdefault(one.held.endpoint_id, Health(one.held.endpoint_id))
+        health.is_bad = not one.outcome.is_success
+        health.was_good = health.was_good or one.outcome.is_success
+        health.disables = health.disables or one.verdict.disables
+    return list(healths.values())
 
 
 async def drop_purged(tx: Tx, held: Claim) -> None:
     """Forget a delivery whose session was purged while the relay was making it."""
-    await webhooks.hold_for_record(tx, held.endpoint_id, held.session_id)
-    await deliveries.drop(tx, held)
+    await attempts.hold(tx, [held])
+    await attempts.drop(tx, held)
 
 
 class Ping(msgspec.Struct, frozen=True, kw_only=True):

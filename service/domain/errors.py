@@ -228,10 +228,28 @@ class IdempotencyKeyReused(DomainError):
     code = "idempotency_key_reused"
 
 
-class TooManyStreams(DomainError):
-    """You have as many streams open as one caller may have; close one first."""
+class RateLimited(DomainError):
+    """You have made as many requests as you may for now; wait, and see the RateLimit headers."""
 
     code = "rate_limited"
+
+    def __init__(self, detail: str | None = None, *, after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.after_seconds = after_seconds
+
+
+class TooManyStreams(RateLimited):
+    """You have as many streams open as one caller may have; close one first."""
+
+
+class TooManyWaits(RateLimited):
+    """You wait for as many tool calls at once as one caller may; wait for fewer, or ask again without waiting."""
+
+
+class RequestTimeout(DomainError):
+    """The request did not come fast enough; send it again, and faster."""
+
+    code = "request_timeout"
 
 
 class Unavailable(DomainError):

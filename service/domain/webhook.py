@@ -99,13 +99,36 @@ def fault_of_url(url: str, *, allows_private: bool) -> str | None:
     return None
 
 
-def destination_of(url: str) -> tuple[str, int]:
-    """Host and port that a URL without fault leads to."""
+class Destination(msgspec.Struct, frozen=True):
+    """Where a request to a URL goes, and what it asks for there."""
+
+    is_tls: bool
+    host: str
+    port: int
+    authority: str
+    target: str
+
+    @property
+    def key(self) -> tuple[bool, str, int]:
+        """The same for all that may use one connection."""
+        return self.is_tls, self.host, self.port
+
+
+def destination_of(url: str) -> Destination:
+    """Where a URL without fault leads."""
     match = URL.fullmatch(url)
     if match is None:
         raise ValueError("this URL was never checked")
-    port = match["port"] or ("443" if match["scheme"].lower() == "https" else "80")
-    return match["host"].strip("[]"), int(port)
+    is_tls, host, path = match["scheme"].lower() == "https", match["host"].lower(), match["path"] or "/"
+    usual = 443 if is_tls else 80
+    port = int(match["port"] or usual)
+    return Destination(
+        is_tls,
+        host.strip("[]"),
+        port,
+        host if port == usual else f"{host}:{port}",
+        path if path.startswith("/") else f"/{path}",
+    )
 
 
 def wants(event_types: Sequence[str], event_type: EventType) -> bool:

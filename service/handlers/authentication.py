@@ -18,6 +18,7 @@ from service.domain.caller import Caller, Scope
 from service.domain.errors import InvalidRequest, Unauthenticated, Unavailable
 from service.domain.ticket import Credential
 from service.handlers.queries import QUERY_FAULTS_KEY, query_faults
+from service.handlers.rate_limits import counted
 from service.handlers.tokens import LEEWAY_SECONDS, TokenVerifier
 from service.settings import Settings
 from service.store import api_keys
@@ -114,7 +115,8 @@ def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[Non
 
     async def admit(request: Request[Any, Any, Any]) -> None:
         authenticator: Authenticator = request.app.state.parts.authenticator
-        let_in(request, await authenticator.credential_of(request.headers.get("authorization")), scopes)
+        proof = authenticator.credential_of(request.headers.get("authorization"))
+        let_in(request, await counted(request, proof), scopes)
 
     admit.scopes = scopes  # type: ignore[attr-defined]  # read by `scopes_of`
     return admit

@@ -11,6 +11,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.handlers.problems import REQUEST_ID_KEY
+from service.handlers.rate_limits import STANDING_KEY, headers_of
+from service.handlers.slow_bodies import in_time
 from service.ids import new_id
 from service.log import get_logger
 from service.metrics import Metrics
@@ -21,6 +23,9 @@ VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 UNROUTED = "unrouted"
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines would only hide the others."""
+
+WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+"""What may send a body that somebody reads; of the others it is dropped as it comes."""
 
 STREAMS = "/stream"
 """How the routes end that are watched for as long as somebody likes."""
@@ -35,7 +40,7 @@ class Edge:
         self.app = app
         self.on_stop = on_stop
         """For whoever runs the app to call when it is asked to stop: what would never end by itself ends now."""
-        self._metrics = metrics
+        self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -52,11 +57,12 @@ class Edge:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter()
-                message["headers"] = [*message["headers"], header]
+                standing: Any = scope.get(STANDING_KEY)
+                message["headers"] = [*message["headers"], header, *(headers_of(standing) if standing else ())]
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(scope, in_time(receive) if scope["method"] in WITH_BODY else receive, send_with_id)
         finally:
             self._record(scope, status, started, answered, request_id)
 
@@ -65,7 +71,7 @@ class Edge:
         seconds = time.perf_counter() - started
         # A stream is answered when it begins; how long it was watched is no latency.
         to_answer = answered - started if route.endswith(STREAMS) and answered else seconds
-        self._metrics.request_seconds.labels(scope["method"], route, status).observe(to_answer)
+        self.metrics.request_seconds.labels(scope["method"], route, status).observe(to_answer)
         if route not in QUIET_ROUTES:
             LOG.info(
                 "request",

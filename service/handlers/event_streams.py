@@ -13,7 +13,7 @@ from service.commands.tickets import issue_ticket, use_ticket
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import Fault, InvalidCursor, InvalidRequest, SessionNotFound
-from service.domain.ticket import Ticket
+from service.domain.ticket import Credential, Ticket
 from service.handlers.authentication import caller_of, credential_of, let_in, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.cursors import CursorText, read_cursor
@@ -22,6 +22,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.messages import SEQ_MAX, Seq
 from service.handlers.openapi import REFUSALS, STREAM
 from service.handlers.parts import parts_of
+from service.handlers.rate_limits import counted
 from service.handlers.streaming import EventStream
 from service.handlers.writing import Answer, write
 from service.store import events, feed
@@ -41,20 +42,23 @@ Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 
 async def admit(request: Request[Any, Any, Any]) -> None:
     """What a stream does before anything else: valid credentials, or a ticket that is used up here."""
+    let_in(request, await counted(request, _proof(request)), READS)
+
+
+admit.scopes = READS  # type: ignore[attr-defined]  # read by `scopes_of`
+
+
+async def _proof(request: Request[Any, Any, Any]) -> Credential:
     parts = parts_of(request)
     ticket = request.query_params.get("ticket")
     authorization = request.headers.get("authorization")
     if authorization is not None or ticket is None:
-        credential = await parts.authenticator.credential_of(authorization)
-    else:
-        async with parts.database.connect() as tx:
-            credential = await use_ticket(tx, ticket, _session_of(request))
-        if not await parts.authenticator.still_holds(credential):
-            raise errors.Unauthenticated("The credentials that this ticket was issued for are no longer valid.")
-    let_in(request, credential, READS)
-
-
-admit.scopes = READS  # type: ignore[attr-defined]  # read by `scopes_of`
+        return await parts.authenticator.credential_of(authorization)
+    async with parts.database.connect() as tx:
+        credential = await use_ticket(tx, ticket, _session_of(request))
+    if not await parts.authenticator.still_holds(credential):
+        raise errors.Unauthenticated("The credentials that this ticket was issued for are no longer valid.")
+    return credential
 
 
 def _session_of(request: Request[Any, Any, Any]) -> UUID | None:

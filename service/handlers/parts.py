@@ -13,6 +13,7 @@ from service.handlers.authentication import Authenticator
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
+from service.rates import Rates
 from service.settings import Settings
 from service.store.engine import Database
 from service.streams import Streams
@@ -33,6 +34,7 @@ class Parts(msgspec.Struct, frozen=True):
     waker: Waker
     streams: Streams
     cache: Cache
+    rates: Rates | None = None
 
 
 def parts_of(request: ASGIConnection[Any, Any, Any, Any]) -> Parts:

@@ -63,6 +63,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "unsupported_media_type": HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     "invalid_reference": HTTPStatus.UNPROCESSABLE_ENTITY,
     "idempotency_key_reused": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -96,34 +97,47 @@ def title_of(code: str) -> str:
 
 def headers_of(error: DomainError) -> dict[str, str]:
     """The headers that go with a refusal."""
+    headers: dict[str, str] = {}
     match error:
         case errors.Unauthenticated():
-            return {"WWW-Authenticate": "Bearer"}
-        case errors.Unavailable() | errors.RequestInProgress() | errors.TooManyStreams():
-            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            headers["WWW-Authenticate"] = "Bearer"
+        case errors.Unavailable() | errors.RequestInProgress():
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case errors.RateLimited():
+            headers["Retry-After"] = str(error.after_seconds)
+        case errors.RequestTimeout():
+            headers["Connection"] = "close"
         case errors.MethodNotAllowed():
-            return {"Allow": ", ".join(error.extras["allowed_methods"])}
+            headers["Allow"] = ", ".join(error.extras["allowed_methods"])
         case errors.RangeNotSatisfiable():
-            return {"Content-Range": f"bytes */{error.extras['size']}"}
+            headers["Content-Range"] = f"bytes */{error.extras['size']}"
         case _:
-            return {}
+            pass
+    return headers
 
 
 def problem_response(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:
     """The problem document of a refusal."""
-    status = STATUSES[error.code]
-    document = {
+    document = document_of(error, request.scope["path"], request.scope.get(REQUEST_ID_KEY, ""))
+    return Response(
+        content=encode(document),
+        status_code=STATUSES[error.code].value,
+        media_type=PROBLEM_JSON,
+        headers=headers_of(error),
+    )
+
+
+def document_of(error: DomainError, instance: str, request_id: Any) -> dict[str, Any]:
+    """The members of a problem document."""
+    return {
         "type": f"/problems/{error.code}",
         "title": title_of(error.code),
-        "status": status.value,
+        "status": STATUSES[error.code].value,
         "detail": error.detail,
-        "instance": request.scope["path"],
+        "instance": instance,
         "code": error.code,
-        "request_id": request.scope.get(REQUEST_ID_KEY, ""),
+        "request_id": request_id,
     } | error.extras
-    return Response(
-        content=encode(document), status_code=status.value, media_type=PROBLEM_JSON, headers=headers_of(error)
-    )
 
 
 def on_domain_error(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:

@@ -165,7 +165,7 @@ def _both(session_id: str, call_id: str) -> tuple[UUID, UUID]:
 @get(
     "/sessions/{session_id:str}/tool-calls/{call_id:str}",
     before_request=requires(Scope.SESSIONS_READ),
-    opt={REFUSALS: [SessionNotFound, ToolCallNotFound]},
+    opt={REFUSALS: [SessionNotFound, ToolCallNotFound, errors.TooManyWaits]},
     operation_id="getToolCall",
 )
 async def get_tool_call(
@@ -180,7 +180,9 @@ async def get_tool_call(
     wanted, wanted_call = _both(session_id, call_id)
     call = await _read(request, wanted, wanted_call)
     if wait and call.status in WAITED_FOR:
-        await parts_of(request).watch.changed(wanted_call, call.status, wait)
+        caller = caller_of(request)
+        who = (caller.tenant_id, caller.kind, caller.subject)
+        await parts_of(request).watch.changed(wanted_call, call.status, wait, who)
         call = await _read(request, wanted, wanted_call)
     return respond(call)
 

@@ -7,11 +7,13 @@ the next read.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Hashable
 from uuid import UUID
 
 import msgspec
 
-from service.domain.errors import Unavailable
+from service.domain.errors import TooManyWaits, Unavailable
 from service.domain.tool_call import CallStatus
 from service.log import get_logger
 from service.store import tool_calls
@@ -22,6 +24,12 @@ LOOK_SECONDS = 0.2
 
 WAIT_SECONDS_MAX = 60
 """API 4; shorter than the idle timeouts of common proxies."""
+
+WAITS_MAX = 2000
+"""Of one process: each holds a connection and a task, some 30 KiB, and all of them one read in 200 ms."""
+
+WAITS_PER_CALLER_MAX = 1000
+"""Of one caller in one process, as of streams: no key takes all places."""
 
 LOG = get_logger("waiting")
 
@@ -38,10 +46,21 @@ class Watch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiters: set[_Waiter] = set()
+        self._callers: Counter[Hashable] = Counter()
         self._looking: asyncio.Task[None] | None = None
 
-    async def changed(self, call_id: UUID, seen: CallStatus, seconds: float) -> None:
-        """Return as soon as the call's status is another than `seen`, at the latest after `seconds`."""
+    async def changed(self, call_id: UUID, seen: CallStatus, seconds: float, who: Hashable) -> None:
+        """Return as soon as the call's status is another than `seen`, at the latest after `seconds`.
+
+        Raises:
+            TooManyWaits: `who` waits for as many as one caller may in one process.
+            Unavailable: as many wait as the process takes.
+        """
+        if len(self._waiters) >= WAITS_MAX:
+            raise Unavailable("This process takes no more waits right now; try again, or ask without waiting.")
+        if self._callers[who] >= WAITS_PER_CALLER_MAX:
+            raise TooManyWaits
+        self._callers[who] += 1
         waiter = _Waiter(call_id, seen, asyncio.Event())
         self._waiters.add(waiter)
         if self._looking is None or self._looking.done():
@@ -53,6 +72,9 @@ class Watch:
             return
         finally:
             self._waiters.discard(waiter)
+            self._callers[who] -= 1
+            if not self._callers[who]:
+                del self._callers[who]
 
     async def stop(self) -> None:
         """Let everybody who waits answer now."""

@@ -318,7 +318,8 @@ async def _refuse_bad_url(request: HoldfastRequest, url: str) -> None:
         raise InvalidRequest([Fault("body.url", fault)])
     if allows_private:
         return
-    addresses = await resolve(*destination_of(url))
+    destination = destination_of(url)
+    addresses = await resolve(destination.host, destination.port)
     if not all(map(is_public, addresses)):
         raise InvalidReference(
             "The URL leads to an address that is not public; only an operator can allow that.",

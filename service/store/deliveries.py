@@ -7,17 +7,16 @@ be sent, however many wait behind a receiver that is away.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 import sqlalchemy as sa
 
-from service.domain.delivery import DeliveryStatus, Outcome
 from service.domain.event import Event
 from service.store.engine import Row, Statement, Tx, written_out
 from service.store.events import event_of
-from service.store.tables import Id
 
 CLAIMS_LOCK = 0x486F6F6B
 """The advisory lock under which claims are made one after the other ("Hook" in ASCII): two at once would each count
@@ -76,10 +75,14 @@ CLAIM = Statement(
                 ORDER BY d.endpoint_id LIMIT 1)
         FROM waiting WHERE waiting.endpoint_id IS NOT NULL
     ), due AS (
-        SELECT chosen.id, e.url, e.secret,
-               CASE WHEN e.old_secret_expires_at > statement_timestamp() THEN e.old_secret END AS old_secret
+        SELECT chosen.id, chosen.due_at, e.url, e.secret, w.is_doubtful, busy.in_flight,
+               CASE WHEN e.old_secret_expires_at > statement_timestamp() THEN e.old_secret END AS old_secret,
+               busy.in_flight + row_number() OVER (PARTITION BY e.id ORDER BY chosen.due_at) AS place
         FROM waiting
         JOIN webhook_endpoints e ON e.id = waiting.endpoint_id AND e.disabled_at IS NULL AND e.deleted_at IS NULL
+        CROSS JOIN LATERAL (
+            SELECT e.failing_since IS NOT NULL OR e.id = ANY (CAST(:slow_ids AS uuid[])) AS is_doubtful
+        ) w
         CROSS JOIN LATERAL (
             SELECT count(*) AS in_flight FROM webhook_deliveries d
             WHERE d.endpoint_id = e.id AND d.is_in_flight AND d.due_at > statement_timestamp()
@@ -88,77 +91,33 @@ CLAIM = Statement(
             SELECT d.id, d.due_at FROM webhook_deliveries d
             WHERE d.endpoint_id = e.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
             ORDER BY d.due_at
-            LIMIT greatest(0, CASE WHEN e.failing_since IS NULL THEN {IN_FLIGHT_MAX}
+            LIMIT greatest(0, CASE WHEN e.failing_since IS NULL THEN :each
                                    ELSE {IN_FLIGHT_MAX_WHILE_FAILING} END - busy.in_flight)
             FOR UPDATE SKIP LOCKED
         ) chosen
-        ORDER BY chosen.due_at LIMIT :limit
+        WHERE NOT w.is_doubtful OR :doubtful > 0
+    ), ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY is_doubtful ORDER BY place, due_at) AS rank FROM due
+    ), fair AS (
+        SELECT * FROM ranked WHERE NOT is_doubtful OR rank <= :doubtful ORDER BY place, due_at LIMIT :limit
     ), claimed AS (
         UPDATE webhook_deliveries AS d SET
             is_in_flight = true, lease_token = d.lease_token + 1,
             due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
-        FROM due WHERE d.id = due.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
-        RETURNING d.*, due.url, due.secret, due.old_secret
+        FROM fair WHERE d.id = fair.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
+        RETURNING d.*, fair.url, fair.secret, fair.old_secret, fair.is_doubtful
     )
     SELECT c.id AS delivery_id, c.endpoint_id, c.session_id AS lane_id, c.url, c.secret, c.old_secret, c.event_id,
-           c.event_type, c.attempt_count, c.lease_token, c.test_event, statement_timestamp() AS moment,
+           c.event_type, c.attempt_count, c.lease_token, c.test_event, c.is_doubtful, statement_timestamp() AS moment,
            e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data
     FROM claimed c LEFT JOIN events e ON e.session_id = c.session_id AND e.seq = c.event_seq
-    """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - constants of this module
-)
-
-HELD = "id = :delivery_id AND lease_token = :lease_token AND status = 'pending'"
-
-RENEW = Statement(
-    sa.text(f"""
-    UPDATE webhook_deliveries AS d SET due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
-    WHERE d.id = held.id AND d.lease_token = held.token AND d.status = 'pending' AND d.is_in_flight
-    """)  # noqa: S608 - as above
-)
-
-GIVE_BACK = Statement(
-    sa.text(f"UPDATE webhook_deliveries SET is_in_flight = false, due_at = statement_timestamp() WHERE {HELD}")  # noqa: S608
-)
-
-NEXT = """
-    UPDATE webhook_deliveries SET due_at = statement_timestamp()
-    WHERE due_at IS NULL AND id = (
-        SELECT d.id FROM webhook_deliveries d, ended
-        WHERE d.endpoint_id = ended.endpoint_id AND d.session_id = ended.session_id AND d.status = 'pending'
-          AND d.id <> ended.id
-        ORDER BY d.event_seq LIMIT 1)"""
-"""Behind an `ended` that returned a delivery which is pending no more: lets the next one of its session be sent."""
-
-RECORD = Statement(
-    sa.text(f"""
-    WITH recorded AS (
-        UPDATE webhook_deliveries SET
-            status = :status, attempt_count = attempt_count + 1, is_in_flight = false,
-            due_at = CASE WHEN :status = 'pending' THEN
-                statement_timestamp() + make_interval(secs => CAST(:retry_seconds AS double precision)) END,
-            response_status = :response_status, error = :error, latency_ms = :latency_ms,
-            last_attempt_at = statement_timestamp(),
-            finished_at = CASE WHEN :status <> 'pending' THEN statement_timestamp() END
-        WHERE {HELD} RETURNING id, endpoint_id, session_id, status
-    ), ended AS (SELECT * FROM recorded WHERE status <> 'pending'
-    ), next AS ({NEXT})
-    SELECT id FROM recorded
-    """).bindparams(  # noqa: S608 - as above
-        sa.bindparam("delivery_id", type_=Id),
-        sa.bindparam("status", type_=sa.Text),
-        sa.bindparam("response_status", type_=sa.SmallInteger),
-        sa.bindparam("error", type_=sa.Text),
-        sa.bindparam("latency_ms", type_=sa.Integer),
+    """).bindparams(  # noqa: S608 - constants of this module
+        sa.bindparam("limit", type_=sa.Integer),
+        sa.bindparam("each", type_=sa.Integer),
+        sa.bindparam("doubtful", type_=sa.Integer),
     )
 )
-
-DROP = Statement(
-    sa.text(f"""
-    WITH ended AS (DELETE FROM webhook_deliveries WHERE {HELD} RETURNING id, endpoint_id, session_id), next AS ({NEXT})
-    SELECT id FROM ended
-    """)  # noqa: S608 - as above
-)
+"""The second one of an endpoint comes after the first ones of all others, so nobody is crowded out by many."""
 
 BACKLOG = Statement(
     sa.text("""
@@ -200,7 +159,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     lease_token: int
     event: Event | None
     test_event: str | None
+    is_doubtful: bool
     moment: datetime
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """How much may be claimed: at all, at each endpoint, and at those that fail or that are known to be slow."""
+
+    attempts: int
+    each: int = IN_FLIGHT_MAX
+    doubtful: int
+    slow_ids: Collection[UUID] = ()
 
 
 class Backlog(msgspec.Struct, frozen=True):
@@ -222,45 +191,20 @@ async def make(tx: Tx, wanted: list[Wanted]) -> None:
     )
 
 
-async def claim(tx: Tx, limit: int) -> list[Claim]:
-    """At most `limit` deliveries that are due, those that have waited longest, and no more than fit at each endpoint.
-
-    In a transaction of its own: the next claim waits until it has ended.
-    """
+async def lead_claims(tx: Tx) -> None:
+    """Claim alone until this transaction has ended; `attempts.record` does that, too."""
     await tx.value(LEAD_CLAIMS, lock=CLAIMS_LOCK)
-    return [_claim(row) for row in await tx.rows(CLAIM, limit=limit)]
 
 
-async def renew(tx: Tx, held: list[Claim]) -> None:
-    """Keep these for another lease."""
-    await tx.rows(RENEW, ids=[one.delivery_id for one in held], tokens=[one.lease_token for one in held])
+async def claim(tx: Tx, room: Room) -> list[Claim]:
+    """Deliveries that are due, as many as there is room for, each endpoint in its turn.
 
-
-async def give_back(tx: Tx, held: Claim) -> None:
-    """Let another worker attempt it at once."""
-    await tx.rows(GIVE_BACK, **_fence(held))
-
-
-async def record(tx: Tx, held: Claim, outcome: Outcome, status: DeliveryStatus, retry_seconds: float | None) -> bool:
-    """Record an attempt, and where it was the last one, let the next of its session be sent.
-
-    The session is held there. False: the claim was lost meanwhile, or the delivery is gone.
+    Who claims is alone, and this is the end of the transaction.
     """
-    recorded = await tx.value(
-        RECORD,
-        **_fence(held),
-        status=status,
-        retry_seconds=retry_seconds,
-        response_status=outcome.response_status,
-        error=outcome.error,
-        latency_ms=outcome.latency_ms,
+    rows = await tx.rows(
+        CLAIM, limit=room.attempts, each=room.each, doubtful=room.doubtful, slow_ids=list(room.slow_ids)
     )
-    return recorded is not None
-
-
-async def drop(tx: Tx, held: Claim) -> None:
-    """Take a delivery away whose event has been purged; the session is held there."""
-    await tx.rows(DROP, **_fence(held))
+    return [_claim(row) for row in rows]
 
 
 async def backlog(tx: Tx) -> Backlog:
@@ -273,10 +217,6 @@ async def moment(tx: Tx) -> datetime:
     """PostgreSQL's time."""
     now: datetime = await tx.value(MOMENT)
     return written_out(now)
-
-
-def _fence(held: Claim) -> dict[str, object]:
-    return {"delivery_id": held.delivery_id, "lease_token": held.lease_token}
 
 
 def _claim(row: Row) -> Claim:
@@ -292,5 +232,6 @@ def _claim(row: Row) -> Claim:
         lease_token=row["lease_token"],
         event=None if row["id"] is None else event_of(row),
         test_event=row["test_event"],
+        is_doubtful=row["is_doubtful"],
         moment=row["moment"],
     )

@@ -58,11 +58,8 @@ ENDPOINTS_LOCK = 0x486F6B01
 LANES_LOCK = 0x486F6B02
 """Classes of advisory locks ("Hok" in ASCII, and a number)."""
 
-ENDPOINT_BUCKET = f"{ENDPOINTS_LOCK}, hashtext(CAST({{endpoint}} AS text)) & 255"
-LANE_BUCKET = f"{LANES_LOCK}, hashtext(CAST({{endpoint}} AS text) || CAST({{session}} AS text)) & 255"
-
 HOLD = Statement(
-    sa.text(f"SELECT pg_advisory_xact_lock({ENDPOINT_BUCKET.format(endpoint=':id')})").bindparams(
+    sa.text(f"SELECT pg_advisory_xact_lock({ENDPOINTS_LOCK}, hashtext(CAST(:id AS text)) & 255)").bindparams(
         sa.bindparam("id", type_=Id)
     )
 )
@@ -126,35 +123,6 @@ HOLD_LANES = Statement(
 )
 """In one order for all, so that nobody waits in a circle; and after all endpoints."""
 
-HOLD_FOR_RECORD = Statement(
-    sa.text(f"""
-    SELECT pg_advisory_xact_lock_shared({ENDPOINT_BUCKET.format(endpoint=":id")}),
-           pg_advisory_xact_lock({LANE_BUCKET.format(endpoint=":id", session=":session_id")}),
-           set_config('synchronous_commit', 'off', true),
-           coalesce(extract(epoch FROM clock_timestamp() - failing_since), 0)::float8 AS failing_seconds,
-           failing_since IS NOT NULL AS is_failing
-    FROM webhook_endpoints WHERE id = :id AND deleted_at IS NULL
-    """).bindparams(sa.bindparam("id", type_=Id), sa.bindparam("session_id", type_=Id))  # noqa: S608 - as above
-)
-"""No wait for the disk: an attempt that a crash of PostgreSQL forgets is made again, under the same id, and the
-
-few milliseconds would count once for each delivery of an endpoint.
-"""
-
-RECOVER = Statement(sa.text("UPDATE webhook_endpoints SET failing_since = NULL WHERE id = :id"))
-
-FAIL = Statement(
-    sa.text("""
-    UPDATE webhook_endpoints SET
-        failing_since = coalesce(failing_since, clock_timestamp()),
-        disabled_at = CASE WHEN CAST(:reason AS text) IS NULL THEN disabled_at
-                           ELSE coalesce(disabled_at, clock_timestamp()) END,
-        disabled_reason = CASE WHEN CAST(:reason AS text) IS NULL THEN disabled_reason
-                               ELSE coalesce(disabled_reason, CAST(:reason AS text)) END
-    WHERE id = :id
-    """)
-)
-
 
 class NewWebhook(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint that is about to be stored."""
@@ -187,13 +155,6 @@ class Listener(msgspec.Struct, frozen=True):
     tenant_id: str
     event_types: list[str]
     ordering: str
-
-
-class Health(msgspec.Struct, frozen=True):
-    """How long an endpoint has known nothing but failure."""
-
-    failing_seconds: float
-    is_failing: bool
 
 
 async def count(tx: Tx, tenant_id: str) -> int:
@@ -255,22 +216,6 @@ async def hold_lanes(tx: Tx, lanes: list[tuple[UUID, UUID]]) -> None:
     endpoint_ids = [endpoint_id for endpoint_id, _ in lanes]
     await tx.value(SHARE_ENDPOINTS, endpoint_ids=endpoint_ids)
     await tx.value(HOLD_LANES, endpoint_ids=endpoint_ids, session_ids=[session_id for _, session_id in lanes])
-
-
-async def hold_for_record(tx: Tx, endpoint_id: UUID, session_id: UUID | None) -> Health | None:
-    """How an endpoint has fared; it is shared, and the session held. None: it is gone."""
-    row = await tx.row(HOLD_FOR_RECORD, id=endpoint_id, session_id=session_id or endpoint_id)
-    return None if row is None else Health(row["failing_seconds"], row["is_failing"])
-
-
-async def recover(tx: Tx, endpoint_id: UUID) -> None:
-    """Note that it has answered well again."""
-    await tx.rows(RECOVER, id=endpoint_id)
-
-
-async def fail(tx: Tx, endpoint_id: UUID, disables: DisabledReason | None) -> None:
-    """Note that it has failed, and since when; with `disables` nothing more is sent to it."""
-    await tx.rows(FAIL, id=endpoint_id, reason=disables)
 
 
 def _webhook_if_any(row: Row | None) -> Webhook | None:

@@ -25,10 +25,14 @@ def tenant() -> str:
 async def two(running_app, client_of, settings, make_key, tenant):
     """Clients of two processes: apps that share PostgreSQL and Redis, and nothing else."""
     key = await make_key(tenant)
-    async with running_app(settings) as one, running_app(settings) as other:
-        async with client_of(one, key) as first, client_of(other, key) as second:
-            first.base_url = second.base_url = httpx2.URL(BASE)
-            yield first, second
+    async with (
+        running_app(settings) as one,
+        running_app(settings) as other,
+        client_of(one, key) as first,
+        client_of(other, key) as second,
+    ):
+        first.base_url = second.base_url = httpx2.URL(BASE)
+        yield first, second
 
 
 @pytest.fixture(scope="module")

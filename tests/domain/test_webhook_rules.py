@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,23 +118,24 @@ def test_other_schemes_and_ports_are_taken_only_where_private_addresses_are(url:
 @pytest.mark.parametrize(
     ("url", "destination"),
     [
-        ("https://example.com/x", ("example.com", 443)),
-        ("http://example.com?x", ("example.com", 80)),
-        ("https://example.com:8443", ("example.com", 8443)),
-        ("https://[::1]:8443/", ("::1", 8443)),
+        ("https://example.com/x", (True, "example.com", 443, "example.com", "/x")),
+        ("HTTPS://Example.com:443", (True, "example.com", 443, "example.com", "/")),
+        ("http://example.com?x", (False, "example.com", 80, "example.com", "/?x")),
+        ("https://example.com:8443/A?b=%20", (True, "example.com", 8443, "example.com:8443", "/A?b=%20")),
+        ("https://[::1]:8443/", (True, "::1", 8443, "[::1]:8443", "/")),
     ],
 )
-def test_a_url_leads_to_a_host_and_a_port(url: str, destination: tuple[str, int]):
-    assert destination_of(url) == destination
+def test_a_url_leads_to_a_host_and_a_port_and_asks_for_a_path(url: str, destination: tuple[bool, str, int, str, str]):
+    assert msgspec.structs.astuple(destination_of(url)) == destination
 
 
 @given(st.text(max_size=80))
 def test_every_text_is_a_url_or_has_a_fault(text: str):
     for url in (text, f"https://{text}", f"https://example.com/{text}"):
         if fault_of_url(url, allows_private=False) is None:
-            host, port = destination_of(url)
-            assert host in url
-            assert port in {443, 8443}
+            destination = destination_of(url)
+            assert destination.host in url.lower()
+            assert destination.port in {443, 8443}
             assert len(url) <= len(text) + URL_CHARACTERS_MAX
 
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from uuid import uuid4
+from contextlib import ExitStack, suppress
+from uuid import UUID, uuid4
 
+from conversations import CAUSE, service_of
 from stack import Stack, wait_until
 from watching import Watching
+
+from service.commands.messages import append_messages
+from service.domain.message import MessageDraft
+from service.store.engine import Database
 
 FEED = "/events/stream"
 SESSIONS = 6
 KILLS = 4
 WATCHERS = 4
+LATE_WRITERS = 4
+LATE_WRITES = 20
+"""Of each, one after the other."""
+
+HELD_SECONDS_MAX = 0.3
+"""Many batches of the relay long."""
+
+UNDONE_SHARE = 0.2
+CUT_EVERY = 25
+
+
+class Undo(Exception):
+    """Rolls a writer's transaction back."""
 
 
 def test_every_event_comes_once_while_the_relay_is_killed_again_and_again(
@@ -57,6 +76,58 @@ def test_every_event_comes_once_while_the_relay_is_killed_again_and_again(
         seqs = [seq for session_id, seq in seen[0] if session_id == session]
         assert seqs == list(range(1, len(seqs) + 1))
     assert stack.ledger.violations() == []
+
+
+async def write_late(url: str, tenant: str, sessions: list[str], dice: random.Random) -> int:
+    """Write in transactions that stay open for some time, or are undone; how much is committed in the end."""
+    database = Database(url, connections_max=LATE_WRITERS)
+    await database.open()
+
+    async def write() -> int:
+        said = 0
+        for _ in range(LATE_WRITES):
+            with suppress(Undo):
+                async with database.begin() as tx:
+                    messages = [MessageDraft(content="x")] * dice.randint(1, 3)
+                    await append_messages(tx, service_of(tenant), UUID(dice.choice(sessions)), messages, CAUSE)
+                    await asyncio.sleep(dice.uniform(0, HELD_SECONDS_MAX))
+                    if dice.random() < UNDONE_SHARE:
+                        raise Undo
+                said += len(messages)
+        return said
+
+    written = await asyncio.gather(*(write() for _ in range(LATE_WRITERS)))
+    await database.close()
+    return sum(written)
+
+
+def test_what_is_committed_late_is_skipped_by_no_stream(
+    stack: Stack, key: str, tenant: str, open_session: Callable[..., str], dice: random.Random
+) -> None:
+    with ExitStack() as ending:
+        watchers = [ending.enter_context(Watching(stack, key, FEED, web=n % 2)) for n in range(WATCHERS)]
+        late, prompt = [open_session() for _ in range(SESSIONS)], open_session()
+        url = stack.servers.endpoints.database_url or ""
+        with ThreadPoolExecutor(1) as writers, stack.client(key) as client:
+            writing = writers.submit(lambda: asyncio.run(write_late(url, tenant, late, dice)))
+            said = 0
+            while not writing.done():
+                assert client.post(f"/sessions/{prompt}/messages", json={"content": "x"}).status_code == 201
+                said += 1
+                dice.choice(watchers).cut() if said % CUT_EVERY == 0 else time.sleep(0.01)
+            expected = writing.result() + said + 2 * (SESSIONS + 1)  # created, activated
+        stack.wait_until_relayed()
+        for watcher in watchers:
+            wait_until(lambda watcher=watcher: len(watcher.told) >= expected, "all was told")
+
+    seen = [[(told.event["session_id"], told.event["seq"]) for told in watcher.told] for watcher in watchers]
+    assert [len(events) for events in seen] == [expected] * WATCHERS
+    assert all(events == seen[0] for events in seen)
+    for session in [*late, prompt]:
+        seqs = [seq for session_id, seq in seen[0] if session_id == session]
+        assert seqs == list(range(1, len(seqs) + 1))
+    made = [told.event["id"] for told in watchers[0].told]
+    assert made != sorted(made)  # ids tell when an event was written: some did come late
 
 
 def test_nobody_is_told_what_is_not_theirs(stack: Stack, key: str, tenant: str) -> None:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from conversations import inspected
 from invariants import violations
 from places import Place, pieces
+from redis.asyncio import Redis
 
 from service.blobs import BlobStore, new_key
 from service.commands.api_keys import KeyWish, create_api_key
@@ -148,3 +149,11 @@ def let_expire(sql):
         )
 
     return let
+
+
+@pytest.fixture
+async def raw_redis(redis_url):
+    """The tests' Redis itself."""
+    client = Redis.from_url(redis_url)
+    yield client
+    await client.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from service.domain.caller import CallerKind
 from service.domain.errors import DomainError
 from service.domain.webhook import WEBHOOKS_MAX
+from service.handlers import slow_bodies
 from service.handlers.problems import STATUSES
 from service.handlers.reference import all_refusals
 from service.handlers.writing import _digest
@@ -29,6 +31,7 @@ TABLE = {
         "not_found",
     },
     405: {"method_not_allowed"},
+    408: {"request_timeout"},
     409: {
         "invalid_transition",
         "session_not_active",
@@ -52,7 +55,7 @@ TABLE = {
     503: {"unavailable"},
     507: {"storage_full"},
 }
-"""The codes of API 1 that this version can answer with, and the three that every server needs (405, 416, 500)."""
+"""The codes of API 1 that this version can answer with, and the four that every server needs (405, 408, 416, 500)."""
 
 RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 
@@ -120,6 +123,16 @@ class Provoke:
         for _ in range(WEBHOOKS_MAX):
             await self.api.post("/webhooks", json={"url": "https://receiver.example/"})
         return await self.api.post("/webhooks", json={"url": "https://receiver.example/"})
+
+    async def request_timeout(self):
+        async def never():
+            await asyncio.Event().wait()
+            yield b""
+
+        with pytest.MonkeyPatch.context() as patience:
+            patience.setattr(slow_bodies, "SECONDS_AT_FIRST", 0.01)
+            headers = {"Content-Type": "application/json"}
+            return await self.api.post("/sessions", content=never(), headers=headers)
 
     async def rate_limited(self):
         streams = self.app.app.state.parts.streams

@@ -5,92 +5,43 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import pytest
-from conversations import CAUSE, opened, query, said, service_of
+from conversations import CAUSE, opened, query, said
+from dispatch import (
+    CALLER,
+    REFUSED,
+    TAKEN,
+    all_are,
+    attempted,
+    delivering,
+    endpoint,
+    execute,
+    half,
+    room,
+    statuses,
+    told,
+    until,
+)
 from receiver import Call, Receiver, answering
 from standardwebhooks import WebhookVerificationError
 
-from service.commands.deliveries import claim_deliveries, record_attempt, redeliver, redeliver_since, send_test
+from service.commands.deliveries import claim_deliveries, record_attempts, redeliver, redeliver_since, send_test
 from service.commands.sessions import purge_session
-from service.commands.webhooks import WebhookWish, change_webhook, create_webhook, delete_webhook, rotate_secret
+from service.commands.webhooks import change_webhook, delete_webhook, rotate_secret
 from service.domain.delivery import ATTEMPTS_MAX, DeliveryStatus, Failure, Outcome
 from service.domain.errors import DeliveryNotFound, WebhookDisabled, WebhookLimitExceeded
 from service.domain.event import EventType
-from service.domain.webhook import WEBHOOKS_MAX, Ordering, Webhook
+from service.domain.webhook import WEBHOOKS_MAX, Ordering
 from service.encoding import encode
 from service.store import delivery_pages, events, webhooks
 from service.store.engine import Database
 from service.store.webhooks import Change
-from workers.egress import Egress
-from workers.jobs.deliver_webhooks import Deliveries
 from workers.jobs.relay_events import Relay
 from workers.jobs.tidy_deliveries import sweep_deliveries
-
-CALLER = service_of("tenant")
-DEADLINE_SECONDS = 15.0
-REFUSED = Outcome(latency_ms=1, response_status=500, error=Failure.BAD_STATUS)
-TAKEN = Outcome(latency_ms=1, response_status=200)
-
-
-async def endpoint(database: Database, url: str = "http://127.0.0.1:9/", **fields: Any) -> tuple[Webhook, str]:
-    wanted: dict[str, Any] = {
-        "tenant_id": CALLER.tenant_id,
-        "url": url,
-        "event_types": [],
-        "description": None,
-        "ordering": Ordering.SESSION,
-        "disabled": False,
-    }
-    async with database.begin() as tx:
-        return await create_webhook(tx, WebhookWish(**wanted | fields))
-
-
-async def told(database: Database, count: int) -> UUID:
-    """A new session with `count` events, all relayed."""
-    session = await opened(database, CALLER, activate=True)
-    for number in range(count - 2):
-        await said(database, CALLER, session.id, str(number))
-    await Relay(database).drain()
-    return session.id
-
-
-@asynccontextmanager
-async def delivering(database: Database, **egress: Any) -> AsyncIterator[Deliveries]:
-    """A worker's deliveries, at work."""
-    working, stop = Deliveries(database, Egress(**{"allows_private": True} | egress)), asyncio.Event()
-    task = asyncio.create_task(working.work_until(stop))
-    try:
-        yield working
-    finally:
-        stop.set()
-        await task
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - what is waited for stands in the database
-            await asyncio.sleep(0.01)
-
-
-async def statuses(database: Database) -> list[str]:
-    return [row[0] for row in await query(database, "SELECT status FROM webhook_deliveries ORDER BY event_seq, id")]
-
-
-def all_are(database: Database, *wanted: str) -> Callable[[], Awaitable[bool]]:
-    async def check() -> bool:
-        return await statuses(database) == list(wanted)
-
-    return check
-
-
-async def execute(database: Database, sql: str) -> None:
-    await query(database, f"WITH done AS ({sql} RETURNING 1) SELECT count(*) FROM done")
 
 
 async def test_a_receiver_gets_the_very_event_signed_with_the_request_that_caused_it(own_database: Database):
@@ -176,16 +127,6 @@ async def test_one_that_is_given_up_does_not_hold_up_its_session_any_more(own_da
     assert await attempted(own_database, TAKEN) == [3]
 
 
-async def attempted(database: Database, outcome: Outcome, limit: int = 100) -> list[int]:
-    """Claim what is due, record `outcome` for each, and say which events those were."""
-    async with database.begin() as tx:
-        claims = await claim_deliveries(tx, limit)
-    for claim in claims:
-        async with database.begin() as tx:
-            assert await record_attempt(tx, claim, outcome, 0.5) is not None
-    return sorted(claim.event.seq for claim in claims if claim.event is not None)
-
-
 async def test_at_most_five_are_in_flight_at_an_endpoint_however_many_workers_ask(own_database: Database):
     slow, _ = await endpoint(own_database, ordering=Ordering.NONE)
     other, _ = await endpoint(own_database, ordering=Ordering.NONE, event_types=[EventType.SESSION_CREATED])
@@ -193,7 +134,7 @@ async def test_at_most_five_are_in_flight_at_an_endpoint_however_many_workers_as
 
     async def claim() -> list[UUID]:
         async with own_database.begin() as tx:
-            return [claim.endpoint_id for claim in await claim_deliveries(tx, 50)]
+            return [claim.endpoint_id for claim in await claim_deliveries(tx, room(50))]
 
     claimed = [id_ for ids in await asyncio.gather(*(claim() for _ in range(8))) for id_ in ids]
 
@@ -236,16 +177,16 @@ async def test_a_claim_that_somebody_took_over_records_nothing(own_database: Dat
     await endpoint(own_database)
     await told(own_database, 2)
     async with own_database.begin() as tx:
-        (old,) = await claim_deliveries(tx, 10)
+        (old,) = await claim_deliveries(tx, room(10))
     await execute(own_database, "UPDATE webhook_deliveries SET due_at = now() WHERE is_in_flight")  # it has died
     async with own_database.begin() as tx:
-        (new,) = await claim_deliveries(tx, 10)
+        (new,) = await claim_deliveries(tx, room(10))
 
     assert (old.delivery_id, old.lease_token) == (new.delivery_id, new.lease_token - 1)
     async with own_database.begin() as tx:
-        assert await record_attempt(tx, old, REFUSED, 0.5) is None
+        assert await record_attempts(tx, [(old, REFUSED)], half) == [None]
     async with own_database.begin() as tx:
-        assert await record_attempt(tx, new, TAKEN, 0.5) is not None
+        assert await record_attempts(tx, [(new, TAKEN)], half) != [None]
     assert await statuses(own_database) == ["succeeded", "pending"]
 
 
@@ -264,7 +205,7 @@ async def test_a_stop_gives_back_what_hangs(own_database: Database, monkeypatch:
         forever.set()
 
         async with own_database.begin() as tx:
-            (again,) = await claim_deliveries(tx, 10)
+            (again,) = await claim_deliveries(tx, room(10))
     assert (str(again.event_id), again.attempt) == (receiver.calls[0].id, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from conversations import CAUSE, opened, query, service_of, user_of
+from conversations import CAUSE, opened, query, said, service_of, user_of
 
 from service.commands.messages import append_messages
 from service.commands.sessions import purge_session
@@ -107,6 +107,24 @@ async def test_readers_skip_nothing_while_writers_hold_their_transactions_open(o
             assert seqs == sorted(seqs)
     positions = await query(own_database, "SELECT position FROM event_positions ORDER BY position")
     assert [row[0] for row in positions] == list(range(1, len(everything) + 1))
+
+
+async def test_what_was_written_first_and_committed_last_comes_behind_what_readers_have_passed(
+    own_database: Database,
+):
+    slow, quick = await opened(own_database, CALLER), await opened(own_database, CALLER)
+    await Relay(own_database).drain()
+    reader = Reader(own_database, View(TENANT, None))
+    await reader.read()
+    async with own_database.begin() as tx:
+        await append_messages(tx, CALLER, slow.id, [MessageDraft(content="first")], CAUSE)
+        await said(own_database, CALLER, quick.id, "second")
+        await Relay(own_database).drain()
+        assert await reader.read() == 1
+    await Relay(own_database).drain()
+    assert await reader.read() == 1
+
+    assert reader.seen[-2:] == [(str(quick.id), 3), (str(slow.id), 3)]
 
 
 async def test_a_batch_that_is_undone_gives_no_positions(own_database: Database):

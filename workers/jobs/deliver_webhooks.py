@@ -12,31 +12,45 @@ from contextlib import suppress
 from typing import Any
 
 from service import faults
-from service.commands.deliveries import claim_deliveries, drop_purged, record_attempt
+from service.commands.deliveries import claim_deliveries, drop_purged, record_and_claim
 from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.domain.errors import DomainError
 from service.faults import Point
 from service.log import get_logger
-from service.store import deliveries
-from service.store.deliveries import Claim
+from service.store import attempts
+from service.store.deliveries import IN_FLIGHT_MAX, Claim, Room
 from service.store.engine import Database
 from workers.egress import Egress
 from workers.sending import attempt
 
-SLOTS = 200
-"""Attempts at once, most of which wait for somebody: 200 endpoints that hang fill them, at 40 kB each."""
+ATTEMPTS_MAX = 1000
+"""At once, most of which wait for somebody."""
+
+DOUBTFUL_MAX = 500
+"""Of them for endpoints that fail, or with which an attempt has taken long: the others are for those that answer. While
+they are all taken an endpoint gets one at a time, so it takes 500 that begin to hang together to fill the other half.
+"""
+
+SLOW_SECONDS = 1.0
+"""An attempt that has taken longer is waiting for somebody who hangs, or is far too slow."""
+
+CLAIMS_MAX = 100
+"""In one transaction: a few milliseconds of PostgreSQL's time."""
 
 SWEEP_SECONDS = 1.0
 """What a lost doorbell costs at the most, and how late a retry may be."""
 
-CLAIM_INTERVAL_SECONDS = 0.01
-"""Between two claims: what has ended or come meanwhile is made good by one, instead of by one each."""
+TURN_INTERVAL_SECONDS = 0.005
+"""Between two turns: what has ended or come meanwhile is dealt with by one transaction, instead of by one each."""
 
 RENEWAL_SECONDS = 3.0
 """A third of the lease: two renewals may get lost."""
 
 STOP_SECONDS = 10.0
 """What running attempts get to finish at a stop; those that do not are given back at once."""
+
+NO_ROOM = Room(attempts=0, doubtful=0)
+"""Nothing is claimed."""
 
 LOG = get_logger("delivery")
 
@@ -48,7 +62,9 @@ class Deliveries:
         self._database = database
         self._egress = egress
         self._woken = asyncio.Event()
-        self._running: dict[asyncio.Task[None], Claim] = {}
+        self._running: dict[asyncio.Task[None], tuple[Claim, float]] = {}
+        self._made: list[tuple[Claim, Outcome]] = []
+        self._renewed_at = 0.0
         self._in_trouble = False
 
     def wake(self) -> None:
@@ -57,45 +73,76 @@ class Deliveries:
 
     async def work_until(self, stop: asyncio.Event) -> None:
         """Deliver whatever is due, when woken and every second, until `stop` is set; then finish or give back."""
-        stopping = asyncio.create_task(stop.wait())
-        renewing = asyncio.create_task(self._renew())
+        stopping = asyncio.create_task(self._wake_at(stop))
         try:
             while not stop.is_set():
                 self._woken.clear()
-                await self._fill_slots()
-                await asyncio.sleep(CLAIM_INTERVAL_SECONDS)
-                waking = asyncio.create_task(self._woken.wait())
-                await asyncio.wait([stopping, waking], timeout=SWEEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                waking.cancel()
+                await self._take_turn(claims=True)
+                await asyncio.sleep(TURN_INTERVAL_SECONDS)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SWEEP_SECONDS):
+                        await self._woken.wait()
         finally:
             stopping.cancel()
             await self._finish_or_give_back()
-            renewing.cancel()
-            await asyncio.gather(renewing, return_exceptions=True)
             await self._egress.close()
 
-    async def _fill_slots(self) -> None:
-        free = SLOTS - len(self._running)
-        if not free:
-            return
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._woken.set()
+
+    async def _take_turn(self, *, claims: bool) -> None:
+        """Record what has been made and claim what is due, in one transaction; nothing else here writes deliveries."""
+        made, self._made = self._made, []
         try:
-            async with self._database.begin() as tx:
-                claims = await claim_deliveries(tx, free)
+            await self._renew(made)
+            claimed = await self._record_and_claim(made, self._room() if claims else NO_ROOM)
         except DomainError as error:
+            self._made = made + self._made  # the next turn tries again, while the leases hold
             self._note_trouble(error)
             return
-        except Exception:  # the next sweep tries again
+        except Exception:
             LOG.exception("delivery.broke")
+            await self._record_one_by_one(made)
             return
         self._in_trouble = False
-        for claim in claims:
+        for claim in claimed:
             task = asyncio.create_task(self._deliver(claim), name="delivery")
-            self._running[task] = claim
-            task.add_done_callback(self._free_slot)
+            self._running[task] = (claim, asyncio.get_running_loop().time())
+            task.add_done_callback(self._end)
+        if len(claimed) == CLAIMS_MAX:
+            self._woken.set()
 
-    def _free_slot(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
-        self._woken.set()  # a place at its endpoint is free, and the next of its session may go
+    async def _record_and_claim(self, made: list[tuple[Claim, Outcome]], room: Room) -> list[Claim]:
+        verdicts: list[Verdict | None] = []
+        claimed: list[Claim] = []
+        if made:
+            async with self._database.begin() as tx:
+                verdicts, claimed = await record_and_claim(tx, made, random.random, room)
+        elif room.attempts:
+            async with self._database.begin() as tx:
+                claimed = await claim_deliveries(tx, room)
+        for (claim, outcome), verdict in zip(made, verdicts, strict=True):
+            _log(claim, outcome, verdict)
+        return claimed
+
+    async def _record_one_by_one(self, made: list[tuple[Claim, Outcome]]) -> None:
+        """One that cannot be recorded must not take the others with it; its lease runs out, and it is sent again."""
+        for one in made:
+            try:
+                await self._record_and_claim([one], NO_ROOM)
+            except DomainError as error:
+                self._note_trouble(error)
+            except Exception:
+                LOG.exception("delivery.broke", **_named(one[0]))
+
+    def _room(self) -> Room:
+        began_before = asyncio.get_running_loop().time() - SLOW_SECONDS
+        slow_ids = {claim.endpoint_id for claim, began in self._running.values() if began < began_before}
+        doubtful = sum(claim.is_doubtful or claim.endpoint_id in slow_ids for claim, _ in self._running.values())
+        free = min(CLAIMS_MAX, ATTEMPTS_MAX - len(self._running))
+        room = max(0, DOUBTFUL_MAX - doubtful)
+        return Room(attempts=free, each=IN_FLIGHT_MAX if room else 1, doubtful=room, slow_ids=slow_ids)
 
     async def _deliver(self, claim: Claim) -> None:
         try:
@@ -105,42 +152,41 @@ class Deliveries:
                 return
             outcome = await attempt(self._egress, claim)
             faults.reach(Point.AFTER_PUSH)
-            async with self._database.begin() as tx:
-                verdict = await record_attempt(tx, claim, outcome, random.random())  # noqa: S311 - jitter, no secret
-        except DomainError as error:  # its lease runs out, and it is sent again
+            self._made.append((claim, outcome))
+        except DomainError as error:  # its lease runs out, and it is claimed again
             self._note_trouble(error)
         except Exception:  # one delivery must not end the others
             LOG.exception("delivery.broke", **_named(claim))
-        else:
-            _log(claim, outcome, verdict)
 
-    async def _renew(self) -> None:
-        """Keep the leases of what runs."""
-        while True:
-            await asyncio.sleep(RENEWAL_SECONDS)
-            held = list(self._running.values())
-            if not held:
-                continue
-            try:
-                async with self._database.connect() as tx:
-                    await deliveries.renew(tx, held)
-            except DomainError as error:
-                self._note_trouble(error)
-            except Exception:  # the next one may do
-                LOG.exception("delivery.broke")
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._woken.set()  # a place at its endpoint is free, and the next of its session may go
+
+    async def _renew(self, made: list[tuple[Claim, Outcome]]) -> None:
+        """Keep the leases of what runs, and of what is not recorded yet."""
+        now = asyncio.get_running_loop().time()
+        if now - self._renewed_at < RENEWAL_SECONDS:
+            return
+        held = [claim for claim, _ in (*self._running.values(), *made)]
+        if held:
+            async with self._database.connect() as tx:
+                await attempts.renew(tx, held)
+        self._renewed_at = now
 
     async def _finish_or_give_back(self) -> None:
-        running = dict(self._running)
-        if not running:
-            return
-        _, late = await asyncio.wait(running, timeout=STOP_SECONDS)
+        ending = asyncio.get_running_loop().time() + STOP_SECONDS
+        while self._running and (left := ending - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._running, timeout=min(left, SWEEP_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+            await self._take_turn(claims=False)
+        late = dict(self._running)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
-        for task in late:
+        await self._take_turn(claims=False)
+        if late:
             with suppress(DomainError):
                 async with self._database.connect() as tx:
-                    await deliveries.give_back(tx, running[task])
+                    await attempts.give_back(tx, [claim for claim, _ in late.values()])
 
     def _note_trouble(self, error: DomainError) -> None:
         if not self._in_trouble:

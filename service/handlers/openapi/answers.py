@@ -16,10 +16,13 @@ from service.handlers.openapi import ALSO, BINARY, CACHED, CONDITIONAL, REFUSALS
 from service.handlers.openapi.schemas import REF, Schemas
 from service.handlers.problems import PROBLEM_JSON, STATUSES, title_of
 
+RATE_HEADERS = ("Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.Unauthenticated: ("WWW-Authenticate",),
     errors.Unavailable: ("Retry-After",),
+    errors.RateLimited: RATE_HEADERS,
     errors.TooManyStreams: ("Retry-After",),
+    errors.TooManyWaits: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
 }
 
@@ -91,6 +94,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     refusals: list[type[DomainError]] = list(handler.opt.get(REFUSALS, ()))
     if is_guarded:
         refusals += [errors.InvalidRequest, errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable]
+        refusals.append(errors.RateLimited)
     if handler.parsed_data_field is not None:
         refusals.append(errors.UnsupportedMediaType)
     if "cursor" in handler.parsed_fn_signature.parameters:
@@ -100,7 +104,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     if "POST" in handler.http_methods:
         refusals += [errors.RequestInProgress, errors.IdempotencyKeyReused]
     if handler.http_methods & {"POST", "PATCH"}:
-        refusals.append(errors.PayloadTooLarge)
+        refusals += [errors.PayloadTooLarge, errors.RequestTimeout]
     return refusals
 
 

@@ -1,0 +1,256 @@
+"""How many requests somebody may make: counted in Redis for all processes together, by a sliding window.
+
+While Redis is away or slow each process counts for itself, in memory of a bounded size. So there is always a limit, and
+never an error or a wait: who is first to meet a hanging Redis waits a tenth of a second, and for the next second nobody
+even asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Coroutine
+from ipaddress import IPv6Address, ip_address
+from typing import Any, TypeVar
+
+import msgspec
+from limits import RateLimitItem, parse
+from limits.aio.storage import RedisStorage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from prometheus_client import Counter
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from service.log import get_logger
+
+ANSWER_SECONDS_MAX = 0.1
+"""A Redis that takes longer is in trouble, and counts nothing for the moment."""
+
+LOOKS = 20
+"""How often an answer is looked for in that time: more turns of the event loop than a new connection takes."""
+
+SOCKET_SECONDS_MAX = 1.0
+"""When a connection on which nothing came is given up, long after whoever asked has gone on."""
+
+ASKING_AT_ONCE = 8
+"""Questions to Redis in flight: they do not wait for each other there, and a burst opens no hundred connections."""
+
+PROBE_SECONDS = 1.0
+"""How long a Redis in trouble is left alone; then one probe, which is nobody's request, looks for it."""
+
+WINDOWS_MAX = 10_000
+"""Of those who are counted in memory, 2 MB; when one more comes, whoever was silent for longest is forgotten."""
+
+PREFIX = "holdfast:rates"
+IPV6_SITE = 64
+"""Whoever has one address of IPv6 has all those with the same first 64 bits."""
+
+ROUNDING_SECONDS = 1e-6
+"""What sums of times may be off by."""
+
+T = TypeVar("T")
+LOG = get_logger("rates")
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How somebody stands after a request: whether it is allowed, how many are left, and in how many seconds more."""
+
+    allowed: bool
+    limit: int
+    remaining: int
+    reset_seconds: int
+
+    @property
+    def share_left(self) -> float:
+        """What of the limit is left; of two standings the caller is told the smaller one."""
+        return self.remaining / self.limit if self.allowed else -1.0
+
+
+class Window(msgspec.Struct):
+    """How often somebody has asked in the window that began at `start`, and in the one before."""
+
+    start: float
+    count: int = 0
+    previous: int = 0
+
+
+class Windows:
+    """Counts in memory, by the same sliding window as in Redis."""
+
+    def __init__(self, rate: RateLimitItem) -> None:
+        self._limit = rate.amount
+        self._seconds = rate.get_expiry()
+        self._windows: OrderedDict[str, Window] = OrderedDict()
+        """Whoever asked last stands at the end."""
+
+    def hit(self, key: str, now: float) -> Standing:
+        """Count a request of `key` at the moment `now`."""
+        window = self._window(key, now)
+        left = window.previous * (1 - (now - window.start) / self._seconds)  # of the window before, what still counts
+        room = self._limit - window.count - math.floor(left)
+        allowed = room > 0
+        if allowed:
+            window.count += 1
+            room -= 1
+        until_next = window.start + self._seconds - now
+        if window.previous and math.floor(left) > 0:
+            until_next = min(until_next, (left - math.floor(left)) * self._seconds / window.previous)
+        return Standing(allowed, self._limit, max(0, room), whole_seconds_after(until_next))
+
+    def _window(self, key: str, now: float) -> Window:
+        window = self._windows.get(key)
+        if window is None or now - window.start >= 2 * self._seconds:
+            window = self._windows[key] = Window(now)
+        elif now - window.start >= self._seconds:
+            window.start, window.previous, window.count = window.start + self._seconds, window.count, 0
+        self._windows.move_to_end(key)
+        if len(self._windows) > WINDOWS_MAX:
+            self._windows.popitem(last=False)
+        return window
+
+
+class Counted:
+    """One kind of limit: who has asked how often. In Redis, or while that is away in memory."""
+
+    def __init__(self, rate: RateLimitItem, kind: str) -> None:
+        self.rate = rate
+        self.kind = kind
+        self.here = Windows(rate)
+
+
+class Rates:
+    """The limits that are set, and how everybody stands."""
+
+    def __init__(
+        self, redis_url: str, *, per_caller: str | None, per_tenant: str | None, failures: Counter | None = None
+    ) -> None:
+        self._caller = None if per_caller is None else Counted(parse(per_caller), "caller")
+        self._address = None if per_caller is None else Counted(parse(per_caller), "address")
+        self._tenant = None if per_tenant is None else Counted(parse(per_tenant), "tenant")
+        self._failures = failures
+        self._pool = ConnectionPool.from_url(
+            redis_url,
+            socket_timeout=SOCKET_SECONDS_MAX,
+            socket_connect_timeout=SOCKET_SECONDS_MAX,
+            retry=Retry(NoBackoff(), 0),
+        )
+        # The address is the pool's; this one only chooses the kind of client.
+        self._storage = RedisStorage(
+            "async+redis://",
+            implementation="redispy",
+            key_prefix=PREFIX,
+            connection_pool=self._pool,  # type: ignore[arg-type]  # it is handed on as it is
+        )
+        self._window = SlidingWindowCounterRateLimiter(self._storage)
+        self._asking = asyncio.Semaphore(ASKING_AT_ONCE)
+        self._questions: set[asyncio.Task[Any]] = set()
+        self._probing: asyncio.Task[None] | None = None
+
+    async def count_caller(self, tenant_id: str, who: str) -> Standing | None:
+        """Count a request of `who`, in a tenant; None: no limit is set.
+
+        The caller's own limit comes first: what it refuses takes nothing from the others of its tenant.
+        """
+        standing = None if self._caller is None else await self._hit(self._caller, tenant_id, who)
+        if self._tenant is None or (standing is not None and not standing.allowed):
+            return standing
+        of_all = await self._hit(self._tenant, tenant_id)
+        return of_all if standing is None else min(standing, of_all, key=lambda one: one.share_left)
+
+    async def count_address(self, address: str | None) -> Standing | None:
+        """Count a request of somebody unknown, by where it comes from; None: no limit is set."""
+        return None if self._address is None else await self._hit(self._address, site_of(address))
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        for task in [*self._questions, *([] if self._probing is None else [self._probing])]:
+            task.cancel()
+            await asyncio.wait([task], timeout=ANSWER_SECONDS_MAX)
+        await self._pool.disconnect()
+
+    async def _hit(self, counted: Counted, *named: str) -> Standing:
+        key = key_of(counted.kind, *named)
+        if self._probing is None:
+            async with self._asking:
+                if self._probing is None:  # it may have gone away while this one waited for its turn
+                    try:
+                        return await self._in_time(self._ask(counted.rate, key))
+                    except (RedisError, OSError, TimeoutError) as error:
+                        self._leave_alone(error)
+        return counted.here.hit(key, time.monotonic())
+
+    async def _ask(self, rate: RateLimitItem, key: str) -> Standing:
+        allowed = await self._window.hit(rate, key)
+        stats = await self._window.get_window_stats(rate, key)
+        seconds = whole_seconds_after(stats.reset_time - time.time())
+        return Standing(allowed, rate.amount, stats.remaining if allowed else 0, seconds)
+
+    async def _in_time(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What Redis answers, unless it takes too long.
+
+        Looked for again and again, and not timed out in one go: where this process is so busy that the answer waits
+        for us, each look takes longer, and a hundred requests at once are not taken for a Redis that is slow.
+
+        Raises:
+            TimeoutError: it takes too long.
+        """
+        question = asyncio.create_task(asking)
+        self._questions.add(question)
+        question.add_done_callback(self._questions.discard)
+        for _ in range(LOOKS):
+            await asyncio.wait([question], timeout=ANSWER_SECONDS_MAX / LOOKS)
+            if question.done():
+                return question.result()
+        question.cancel()
+        raise TimeoutError
+
+    def _leave_alone(self, error: Exception) -> None:
+        if self._failures is not None:
+            self._failures.inc()
+        if self._probing is None:
+            LOG.warning("rates.counted_here", error=type(error).__name__)
+            self._probing = asyncio.create_task(self._probe_until_it_answers(), name="rates-probe")
+
+    async def _probe_until_it_answers(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            try:
+                is_there = await self._in_time(self._storage.check())
+            except (RedisError, OSError, TimeoutError):
+                is_there = False
+            if is_there:
+                LOG.info("rates.counted_in_redis")
+                self._probing = None
+                return
+
+
+def whole_seconds_after(seconds: float) -> int:
+    """After how many whole seconds the moment is past: at the very moment itself it is too early."""
+    return math.floor(max(0.0, seconds) + ROUNDING_SECONDS) + 1
+
+
+def key_of(kind: str, *named: str) -> str:
+    """A short key that tells nobody who it is about."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in (kind, *named):
+        encoded = name.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return f"{kind}:{digest.hexdigest()}"
+
+
+def site_of(address: str | None) -> str:
+    """Who can be told apart by addresses: one of IPv4, or a network of IPv6."""
+    try:
+        parsed = ip_address((address or "").partition("%")[0])
+    except ValueError:  # a Unix socket, or a proxy that says something else
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return parsed.exploded[: IPV6_SITE // 16 * 5 - 1]
+    return str(parsed)

@@ -1,0 +1,402 @@
+"""Clients on real sockets that are slow, greedy or silent: each wait for them has an end, and says why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import uvicorn
+from structlog.testing import capture_logs
+
+from service.handlers import slow_bodies
+from service.handlers.connections import Connection, Patience
+
+SOON = 0.2
+"""How long the tests' servers wait for what would be waited for longer in earnest."""
+NEVER = 3600.0
+DEADLINE_SECONDS = 30.0
+"""Only ends a test that hangs."""
+
+PATIENT = Patience(head_seconds=NEVER, late_body_seconds=NEVER, unread_seconds=NEVER)
+SESSIONS = "/api/v1/sessions"
+JSON = "application/json"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for is no event of ours
+            await asyncio.sleep(0.01)
+
+
+class Client:
+    """A client that writes what it likes, when it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+        self._reader, self._writer, self._key = reader, writer, key
+
+    async def send(self, content: bytes) -> None:
+        self._writer.write(content)
+        await self._writer.drain()
+
+    async def begin(self, method: str, path: str, **headers: object) -> None:
+        """Send a request's head."""
+        wanted = {"Host": "holdfast", "Authorization": f"Bearer {self._key}"} | headers
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in wanted.items())]
+        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer: status, headers, and the JSON of its body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status, *lines = head.strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        return int(status.split()[1]), headers, json.loads(body)
+
+    async def is_closed(self) -> bool:
+        """Wait until the server closes the connection, and nothing more comes."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                return await self._reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def hang_up(self) -> None:
+        self._writer.close()
+
+
+class Served:
+    """The app behind uvicorn, as it runs in earnest, and clients of it."""
+
+    def __init__(self, edge: Any, server: uvicorn.Server, address: tuple[str, int], key: str) -> None:
+        self.edge, self._server, self._address, self._key = edge, server, address, key
+        self._clients: list[Client] = []
+
+    async def connect(self, **options: Any) -> Client:
+        reader, writer = await asyncio.open_connection(*self._address, **options)
+        client = Client(reader, writer, self._key)
+        self._clients.append(client)
+        return client
+
+    def ended(self, reason: str) -> float:
+        """How many connections were ended for this reason."""
+        counted = self.edge.metrics.registry.get_sample_value("holdfast_connections_ended_total", {"reason": reason})
+        return counted or 0.0
+
+    async def until_open(self, connections: int) -> None:
+        """Wait until so many connections are open."""
+        await until(lambda: len(self._server.server_state.connections) == connections)
+
+    def hang_up(self) -> None:
+        for client in self._clients:
+            client.hang_up()
+
+
+@pytest.fixture
+def served(running_app, settings, make_key, tenant):
+    """`async with served(Patience(…)) as server`."""
+
+    @asynccontextmanager
+    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER) -> Any:
+        listening = socket.create_server(("127.0.0.1", 0))
+        async with running_app(settings) as edge:
+            protocol = partial(Connection, patience=patience, ended=edge.metrics.connections_ended)
+            config = uvicorn.Config(
+                cast("Any", edge),
+                http=cast("Any", protocol),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=cast("int", keep_alive_seconds),
+                timeout_graceful_shutdown=5,
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            ours = Served(edge, server, listening.getsockname(), await make_key(tenant))
+            try:
+                yield ours
+            finally:
+                ours.hang_up()
+                server.should_exit = True
+                await serving
+
+    return serve
+
+
+@pytest.mark.parametrize("begun", [b"GET /api/v1/sess", b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ", b"\n"])
+async def test_a_head_that_does_not_end_is_not_waited_for(served, begun):
+    async with served(Patience(head_seconds=SOON)) as server:
+        client = await server.connect()
+        await client.send(begun)
+        if begun.strip():
+            status, headers, problem = await client.answer()
+
+            assert (status, problem["code"], problem["status"]) == (408, "request_timeout", 408)
+            assert headers["content-type"] == "application/problem+json"
+            assert headers["x-request-id"] == problem["request_id"]
+        assert await client.is_closed()
+        assert server.ended("head" if begun.strip() else "idle") == 1
+
+
+async def test_a_head_that_drips_is_not_waited_for(served):
+    async with served(Patience(head_seconds=SOON)) as server:
+        client = await server.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        dripping = asyncio.create_task(drip(client, b"X: y\r\n"))
+
+        assert (await client.answer())[0] == 408
+        assert await client.is_closed()
+        await dripping
+
+
+async def drip(client: Client, drop: bytes) -> None:
+    try:
+        while True:
+            await client.send(drop)
+            await asyncio.sleep(SOON / 20)
+    except ConnectionError:
+        pass
+
+
+async def test_who_connects_and_says_nothing_is_not_waited_for(served):
+    async with served(Patience(head_seconds=SOON)) as server:
+        client = await server.connect()
+
+        assert await client.is_closed()
+        assert server.ended("idle") == 1
+
+
+async def test_a_second_head_has_its_end_too_and_an_idle_connection_is_kept_meanwhile(served):
+    async with served(Patience(head_seconds=SOON)) as server:
+        client = await server.connect()
+        await client.begin("GET", SESSIONS)
+        assert (await client.answer())[0] == 200
+        await asyncio.sleep(SOON * 3)
+        await client.begin("GET", SESSIONS)
+        assert (await client.answer())[0] == 200
+        await client.send(b"GET ")
+
+        assert (await client.answer())[0] == 408
+        assert await client.is_closed()
+
+
+async def test_a_head_behind_a_request_that_takes_long_does_not_spoil_its_answer(served, open_session):
+    call = await a_pending_call(open_session)
+    async with served(Patience(head_seconds=SOON)) as server:
+        client = await server.connect()
+        await client.begin("GET", f"{call}?wait=1")
+        await client.send(b"GET /never")
+        status, _, answer = await client.answer()
+
+        assert (status, answer["status"]) == (200, "pending")
+        assert (await client.answer())[0] == 408
+
+
+async def a_pending_call(open_session: Any) -> str:
+    session = await open_session(config={"approval_tools": ["*"]})
+    api = open_session.__closure__[0].cell_contents
+    said = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t", "arguments": {}}]}
+    message = (await api.post(f"/sessions/{session['id']}/messages", json=said)).json()
+    return f"{SESSIONS}/{session['id']}/tool-calls/{message['tool_calls'][0]['id']}"
+
+
+async def test_a_head_without_end_is_refused(served):
+    async with served() as server:
+        client = await server.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+        writing = asyncio.create_task(drip_much(client))
+        status, _, problem = await client.answer()
+
+        assert (status, problem["code"]) == (400, "invalid_request")
+        assert await client.is_closed()
+        assert server.ended("head_size") == 1
+        await writing
+
+
+async def drip_much(client: Client) -> None:
+    try:
+        for number in range(10_000):
+            await client.send(b"X-%d: %s\r\n" % (number, b"x" * 1000))
+            await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+
+
+async def test_what_is_no_http_gets_a_problem_and_is_closed(served):
+    async with served() as server:
+        client = await server.connect()
+        await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+        status, headers, problem = await client.answer()
+
+        assert (status, problem["code"], headers["connection"]) == (400, "invalid_request", "close")
+        assert await client.is_closed()
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"agent_id":'])
+async def test_a_body_that_does_not_come_gets_408_and_is_closed(served, monkeypatch, sent):
+    monkeypatch.setattr(slow_bodies, "SECONDS_AT_FIRST", SOON)
+    async with served() as server:
+        client = await server.connect()
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=1000)
+        await client.send(sent)
+        status, headers, problem = await client.answer()
+
+        assert (status, problem["code"], headers["connection"]) == (408, "request_timeout", "close")
+        assert await client.is_closed()
+
+
+async def test_a_body_that_drips_too_slowly_gets_408_and_one_that_is_fast_enough_does_not(served, monkeypatch):
+    monkeypatch.setattr(slow_bodies, "SECONDS_AT_FIRST", 1.0)
+    monkeypatch.setattr(slow_bodies, "BYTES_PER_SECOND_MIN", 200)
+    async with served() as server:
+        slow, fast = await server.connect(), await server.connect()
+        body = json.dumps({"agent_id": "a"}).encode().ljust(2000)
+        for client in (slow, fast):
+            await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=len(body))
+        dripping = asyncio.create_task(drip(slow, b" "))
+        for start in range(0, len(body), 100):  # longer than it may take for the first byte
+            await fast.send(body[start : start + 100])
+            await asyncio.sleep(0.06)
+
+        assert (await fast.answer())[0] == 201
+        assert (await slow.answer())[0] == 408
+        assert await slow.is_closed()
+        await dripping
+
+
+async def test_the_time_in_which_nobody_reads_is_not_the_senders(served, monkeypatch, open_session):
+    """The upload's handler waits for PostgreSQL before it reads: what has arrived meanwhile is in time."""
+    monkeypatch.setattr(slow_bodies, "SECONDS_AT_FIRST", SOON)
+    session = await open_session()
+    async with served() as server:
+        client = await server.connect()
+        path = f"{SESSIONS}/{session['id']}/attachments"
+        async with server.edge.app.state.parts.database.begin() as tx:
+            await tx._connection.execute("LOCK TABLE loose_blobs IN ACCESS EXCLUSIVE MODE")
+            await client.begin("POST", path, Content_Length=5)
+            await client.send(b"bytes")
+            await asyncio.sleep(SOON * 3)
+
+        assert (await client.answer())[0] == 201
+
+
+async def test_a_client_that_breaks_off_a_body_makes_no_error(served):
+    async with served() as server:
+        client = await server.connect()
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=1000)
+        await client.send(b"{")
+        await server.until_open(1)
+        await asyncio.sleep(SOON)
+        with capture_logs() as said:
+            client.hang_up()
+            await server.until_open(0)
+            await until(lambda: requests_with(server, "400") > 0)
+
+        assert [(line["event"], line["log_level"], line["status"]) for line in said] == [("request", "info", 400)]
+
+
+def requests_with(server: Served, status: str) -> float:
+    labels = {"method": "POST", "route": SESSIONS, "status": status}
+    return server.edge.metrics.registry.get_sample_value("holdfast_request_seconds_count", labels) or 0.0
+
+
+async def test_what_follows_an_early_answer_is_read_for_a_while_and_the_connection_goes_on(served):
+    async with served(Patience(late_body_seconds=NEVER)) as server:
+        client = await server.connect()
+        size = 4 * 1024 * 1024
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=size)
+        assert (await client.answer())[0] == 413
+        await client.send(b"x" * size)
+        await client.begin("GET", SESSIONS)
+
+        assert (await client.answer())[0] == 200
+
+
+async def test_what_follows_an_early_answer_is_not_read_without_end(served):
+    async with served(Patience(late_body_bytes=1024 * 1024)) as server:
+        client = await server.connect()
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=10**12)
+        assert (await client.answer())[0] == 413
+        await flood(client)
+
+        assert server.ended("late_body") == 1
+
+
+async def flood(client: Client) -> None:
+    """Send until the server will have no more of it."""
+    try:
+        while True:
+            await client.send(b"x" * 65_536)
+    except ConnectionError:
+        pass
+
+
+async def test_what_should_follow_an_early_answer_is_not_waited_for_without_end(served):
+    async with served(Patience(late_body_seconds=SOON)) as server:
+        client = await server.connect()
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=10**7)
+        assert (await client.answer())[0] == 413
+
+        assert await client.is_closed()
+        assert server.ended("late_body") == 1
+
+
+async def test_an_idle_connection_is_closed_also_behind_a_body_that_came_late(served):
+    async with served(keep_alive_seconds=SOON) as server:
+        client = await server.connect()
+        size = 2 * 1024 * 1024
+        await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=size)
+        assert (await client.answer())[0] == 413
+        await client.send(b"x" * size)
+
+        assert await client.is_closed()
+
+
+async def test_who_takes_nothing_of_an_answer_is_cut_off(served, api, open_session):
+    session = await open_session(config={"max_attachment_size": 32 * 1024 * 1024})
+    uploaded = await api.post(f"/sessions/{session['id']}/attachments", content=b"x" * 16 * 1024 * 1024)
+    path = f"{SESSIONS}/{session['id']}/attachments/{uploaded.json()['id']}"
+    async with served(Patience(unread_seconds=SOON)) as server:
+        client = await server.connect(limit=1024)
+        await client.begin("GET", path)
+        await server.until_open(1)
+        await server.until_open(0)
+
+        assert server.ended("unread") == 1
+
+
+async def test_one_connection_too_many_is_told_so_at_once_and_the_others_go_on(served):
+    async with served(Patience(connections_max=3)) as server:
+        first = [await server.connect() for _ in range(3)]
+        await server.until_open(3)
+        one_more = await server.connect()
+        await one_more.begin("GET", SESSIONS)
+        status, headers, problem = await one_more.answer()
+
+        assert (status, problem["code"], headers["retry-after"]) == (503, "unavailable", "1")
+        assert await one_more.is_closed()
+        for client in first:
+            await client.begin("GET", SESSIONS)
+            assert (await client.answer())[0] == 200
+        first[0].hang_up()
+        await server.until_open(2)
+        another = await server.connect()
+        await another.begin("GET", SESSIONS)
+        assert (await another.answer())[0] == 200
+        assert server.ended("too_many") == 1
+
+
+async def test_one_connection_too_many_that_says_nothing_is_closed_soon(served):
+    async with served(Patience(connections_max=0, refused_seconds=SOON)) as server:
+        client = await server.connect()
+
+        assert (await client.answer())[0] == 503
+        assert await client.is_closed()

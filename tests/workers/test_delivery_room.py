@@ -1,0 +1,134 @@
+"""Room for deliveries: endpoints that hang or fail, however many, leave enough of it to those that answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from conversations import query, service_of
+from dispatch import all_are, delivering, endpoint, execute, told, until
+from receiver import Call, Receiver, answering
+
+from service.commands.deliveries import claim_deliveries
+from service.domain.webhook import Ordering
+from service.store.deliveries import Room
+from service.store.engine import Database
+from workers.jobs import deliver_webhooks as module
+
+NEIGHBOURS = [service_of("first"), service_of("second")]
+HANGING = 60
+
+
+@asynccontextmanager
+async def hanging() -> AsyncIterator[Receiver]:
+    """A receiver that takes all and answers nothing."""
+    release = asyncio.Event()
+
+    async def hang(_call: Call, _writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+
+    async with Receiver(hang) as receiver:
+        yield receiver
+        release.set()
+
+
+async def test_sixty_endpoints_that_begin_to_hang_at_once_delay_no_other(own_database: Database):
+    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+        for number in range(HANGING):
+            tenant_id = NEIGHBOURS[number % 2].tenant_id
+            await endpoint(own_database, abyss.url, ordering=Ordering.NONE, tenant_id=tenant_id)
+        for neighbour in NEIGHBOURS:
+            await told(own_database, 10, neighbour)
+        deliveries.wake()
+        await abyss.until(HANGING * 5)
+        for _ in range(10):
+            await endpoint(own_database, good.url)
+        await told(own_database, 10)
+        deliveries.wake()
+        await good.until(100)
+
+        assert len(abyss.calls) == HANGING * 5
+
+
+async def test_endpoints_that_fail_are_probed_a_few_at_a_time_beside_those_that_answer(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "ATTEMPTS_MAX", 20)
+    monkeypatch.setattr(module, "DOUBTFUL_MAX", 10)
+    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+        for _ in range(30):
+            await endpoint(own_database, abyss.url, tenant_id=NEIGHBOURS[0].tenant_id)
+        await execute(own_database, "UPDATE webhook_endpoints SET failing_since = now()")
+        await told(own_database, 2, NEIGHBOURS[0])
+        deliveries.wake()
+        await abyss.until(10)
+        for _ in range(10):
+            await endpoint(own_database, good.url)
+        await told(own_database, 10)
+        deliveries.wake()
+        await good.until(100)
+
+        assert len(abyss.calls) == 10
+
+
+async def test_an_endpoint_that_is_slow_counts_like_one_that_fails(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "ATTEMPTS_MAX", 20)
+    monkeypatch.setattr(module, "DOUBTFUL_MAX", 10)
+    monkeypatch.setattr(module, "SLOW_SECONDS", 0.0)
+    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+        for _ in range(2):
+            await endpoint(own_database, abyss.url, ordering=Ordering.NONE, tenant_id=NEIGHBOURS[0].tenant_id)
+        await told(own_database, 20, NEIGHBOURS[0])
+        deliveries.wake()
+        await abyss.until(10)
+        for _ in range(5):
+            await endpoint(own_database, abyss.url, ordering=Ordering.NONE, tenant_id=NEIGHBOURS[1].tenant_id)
+        await told(own_database, 10, NEIGHBOURS[1])
+        deliveries.wake()
+        await abyss.until(15)  # one each, though five are allowed
+        for _ in range(10):
+            await endpoint(own_database, good.url)
+        await told(own_database, 10)
+        deliveries.wake()
+        await good.until(100)
+
+        assert len(abyss.calls) == 15
+
+
+async def test_each_endpoint_gets_one_before_another_gets_a_second(own_database: Database):
+    early = [await endpoint(own_database, ordering=Ordering.NONE) for _ in range(5)]
+    await told(own_database, 10)
+    late = [await endpoint(own_database, ordering=Ordering.NONE, tenant_id="late") for _ in range(5)]
+    await told(own_database, 10, service_of("late"))
+
+    async def claimed(attempts: int) -> Counter[object]:
+        async with own_database.begin() as tx:
+            room = Room(attempts=attempts, doubtful=attempts)
+            return Counter(claim.endpoint_id for claim in await claim_deliveries(tx, room))
+
+    everyone = {made.id for made, _ in [*early, *late]}
+    assert await claimed(10) == dict.fromkeys(everyone, 1)
+    assert await claimed(10) == dict.fromkeys(everyone, 1)
+    assert await claimed(100) == dict.fromkeys(everyone, 3)
+
+
+async def test_an_attempt_that_cannot_be_recorded_does_not_take_the_others_with_it(own_database: Database):
+    await query(own_database, "ALTER TABLE webhook_deliveries ADD CHECK (response_status <> 500)")
+    told_all = asyncio.Event()
+
+    async def together(call: Call, writer: asyncio.StreamWriter) -> bytes | None:
+        await told_all.wait()
+        return await answering(500 if call.event["seq"] == 1 else 200)(call, writer)
+
+    async with Receiver(together) as receiver, delivering(own_database) as deliveries:
+        await endpoint(own_database, receiver.url, ordering=Ordering.NONE)
+        await told(own_database, 3)
+        deliveries.wake()
+        await receiver.until(3)
+        told_all.set()
+        await until(all_are(own_database, "pending", "succeeded", "succeeded"))
