@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,7 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 from places import Place
+from spoiling import WAYS, Spoiler
 
 from service.app import create_app
 from service.blobs import BlobStore
@@ -31,11 +33,14 @@ from service.domain.caller import Caller, CallerKind, Scope
 from service.embedded.servers import EmbeddedServers
 from service.handlers.edge import Edge
 from service.queue import open_queue
-from service.settings import Settings
+from service.settings import Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
 
 TEMPLATE = "holdfast_template"
+TEST_CACHE = os.environ.get("TEST_CACHE", "")
+"""How the cache fares in all tests but its own: `off`, `cold`, `poisoned`; well, without."""
+
 DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
 
@@ -56,6 +61,14 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture(scope="session")
 def redis_url(servers: EmbeddedServers) -> str:
     return servers.endpoints.redis_url or ""
+
+
+@pytest.fixture(scope="session", autouse=TEST_CACHE in WAYS)
+def spoiler(redis_url: str) -> Iterator[None]:
+    """With `TEST_CACHE=cold` no copy lives for long, with `poisoned` something else stands where copies are."""
+    running = Spoiler(redis_url, *WAYS[TEST_CACHE])
+    yield
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -200,6 +213,7 @@ def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPat
         jwt_secret=JWT_SECRET,
         jwt_issuer="https://issuer.test",
         jwt_audience="holdfast",
+        cache=Switch.OFF if TEST_CACHE == "off" else Switch.ON,
     )
 
 

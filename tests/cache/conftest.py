@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,6 +10,12 @@ from redis.asyncio import Redis
 from schedules import load_scripts
 
 from service.queue import open_pool
+
+
+@pytest.fixture(autouse=True)
+def cache_is_well() -> None:
+    if os.environ.get("TEST_CACHE"):
+        pytest.skip("these tests decide for themselves how the cache fares")
 
 
 @pytest.fixture
