@@ -37,7 +37,9 @@ def spoil(redis: Redis) -> None:
             lambda key=key, number=number: pipeline.setrange(key, len(MARK) + GENERATION_BYTES, number),
             lambda key=key: pipeline.append(key, b"[]"),
             lambda key=key: pipeline.copy(random.choice(found), key, replace=True),  # noqa: S311 - as above
-            lambda key=key: pipeline.set(key, MARK + (redis.get(GENERATION) or b"") + number + b"0000{}", ex=5),
+            lambda key=key, number=number: pipeline.set(
+                key, MARK + (redis.get(GENERATION) or b"") + number + b"0000{}", ex=5
+            ),
             lambda key=key: pipeline.delete(key).hset(key, "v", "1").expire(key, 5),
         ]
         random.choice(ways)()  # noqa: S311 - as above
