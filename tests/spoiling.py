@@ -18,6 +18,9 @@ COLD_SECONDS = 0.005
 SPOILING_SECONDS = 0.002
 KEYS = 200
 
+DICE = random.SystemRandom()
+"""Shares no state with the chance of the tests that run meanwhile."""
+
 
 def forget(redis: Redis) -> None:
     """Let no copy live for long."""
@@ -26,23 +29,23 @@ def forget(redis: Redis) -> None:
 
 def spoil(redis: Redis) -> None:
     """Leave something else where copies are: garbage, other types, other numbers, other sessions' copies."""
-    _, keys = redis.scan(random.randrange(1 << 16), match=SCHEMA + b"{*", count=KEYS)  # noqa: S311 - no secret
+    _, keys = redis.scan(DICE.randrange(1 << 16), match=SCHEMA + b"{*", count=KEYS)
     found = [key for key in keys if session_of(key) is not None]
     pipeline = redis.pipeline(transaction=False)
     for key in found:
-        number = b"%016d" % random.randrange(60)  # noqa: S311 - as above
+        number = b"%016d" % DICE.randrange(60)
         ways: list[Callable[[], Any]] = [
             lambda key=key: pipeline.set(key, secrets.token_bytes(200), ex=5),
-            lambda key=key: pipeline.setrange(key, random.randrange(300), b"xx"),  # noqa: S311 - as above
+            lambda key=key: pipeline.setrange(key, DICE.randrange(300), b"xx"),
             lambda key=key, number=number: pipeline.setrange(key, len(MARK) + GENERATION_BYTES, number),
             lambda key=key: pipeline.append(key, b"[]"),
-            lambda key=key: pipeline.copy(random.choice(found), key, replace=True),  # noqa: S311 - as above
+            lambda key=key: pipeline.copy(DICE.choice(found), key, replace=True),
             lambda key=key, number=number: pipeline.set(
                 key, MARK + (redis.get(GENERATION) or b"") + number + b"0000{}", ex=5
             ),
             lambda key=key: pipeline.delete(key).hset(key, "v", "1").expire(key, 5),
         ]
-        random.choice(ways)()  # noqa: S311 - as above
+        DICE.choice(ways)()
     pipeline.execute(raise_on_error=False)
 
 
