@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from bench.cache import measure_cache
 from bench.load import Outcome, request_bytes, run_load
 from bench.processes import cpu_seconds, free_port, resident_mb, start, tree_cpu_seconds
 from bench.slow_clients import measure_slow_clients
@@ -40,6 +41,8 @@ HISTORY_MESSAGES = 200
 UPLOADS = "uploads"
 STREAMS = "streams"
 WEBHOOKS = "webhooks"
+CACHE = "cache"
+CACHED = ("append", "get session", "history, last 50")
 SLOW_CLIENTS = "slow-clients"
 
 
@@ -122,7 +125,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one reading (3)")
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds (5)")
     parser.add_argument(
-        "--only", choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS, SLOW_CLIENTS], help="measure this operation alone"
+        "--only",
+        choices=[*OPERATIONS, UPLOADS, STREAMS, WEBHOOKS, CACHE, SLOW_CLIENTS],
+        help="measure this operation alone",
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     options = parser.parse_args()
@@ -162,6 +167,8 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
         memory = {side.name: round(resident_mb(side.pid), 1) for side in sides}
         print(f"memory after the run: Holdfast {memory['holdfast']} MB, bare {memory['bare']} MB")
         figures["memory_mb"] = memory
+        if options.only in {None, CACHE}:
+            figures[CACHE] = _measure_cache(servers, folder, environment, sides[0], options)
         if options.only in {None, UPLOADS}:
             figures[UPLOADS] = compare_uploads(folder, ports[0], product.pid, sides[0].headers, options.rounds)
         if options.only in {None, STREAMS}:
@@ -176,6 +183,18 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
             process.terminate()
             process.wait()
     return figures
+
+
+def _measure_cache(
+    servers: EmbeddedServers, folder: Path, environment: dict[str, str], side: Side, options: argparse.Namespace
+) -> dict[str, object]:
+    def at(name: str) -> Callable[[int], Callable[[], bytes]]:
+        return lambda port: OPERATIONS[name](msgspec.structs.replace(side, port=port))
+
+    pids = (servers.postgres_pid, servers.redis_pid)
+    return measure_cache(
+        folder, environment, {name: at(name) for name in CACHED}, pids, options.rounds, options.seconds
+    )
 
 
 def _fill(side: Side) -> None:

@@ -11,6 +11,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 
 from service.blobs import BlobStore
+from service.cache import Cache
 from service.domain.errors import DomainError
 from service.handlers import (
     api_keys,
@@ -35,9 +36,10 @@ from service.handlers.problems import on_domain_error, on_exception, on_http_exc
 from service.handlers.rate_limits import count_stranger
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
-from service.queue import Doorbell, RedisProbe, open_queue
+from service.queue import Doorbell, RedisProbe, open_pool, open_queue
 from service.rates import Rates
-from service.settings import Settings
+from service.settings import Settings, Switch
+from service.store import copies
 from service.store.engine import Database
 from service.streams import Streams
 from service.wakeups import Listener, Waker
@@ -54,6 +56,12 @@ def create_app(settings: Settings) -> Edge:
     waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
     listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
     metrics.streams.set_function(lambda: streams.count)
+    cache = Cache(
+        open_pool(settings.redis_url, None),
+        partial(copies.read_secret, database),
+        metrics,
+        is_on=settings.cache is Switch.ON,
+    )
     parts = Parts(
         settings=settings,
         database=database,
@@ -65,6 +73,7 @@ def create_app(settings: Settings) -> Edge:
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,
         streams=streams,
+        cache=cache,
         rates=_rates(settings, metrics),
     )
 
@@ -72,6 +81,7 @@ def create_app(settings: Settings) -> Edge:
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         parts.blobs.open()
         await database.open()
+        cache.start()
         parts.doorbell.start()
         waker.start()
         streams.start()
@@ -86,6 +96,7 @@ def create_app(settings: Settings) -> Edge:
             if parts.rates is not None:
                 await parts.rates.stop()
             await parts.doorbell.stop()
+            await cache.stop()
             await redis.aclose(close_connection_pool=True)
             await database.close()
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from service.copies.entries import Snapshot, Spoken, Window
+from service.store.copies import WINDOW_MESSAGES, MessagesRead, SessionRead
 from service.store.engine import WholeSecond
 
 
@@ -21,3 +23,14 @@ ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 def encode(value: Any) -> bytes:
     """`value` as JSON: times in UTC with six digits, payloads exactly as they are stored."""
     return ENCODER.encode(value)
+
+
+def snapshot_of(found: SessionRead) -> Snapshot:
+    """A session as it is answered."""
+    return Snapshot(found.session.user_id, found.session.version, encode(found.session))
+
+
+def window_of(found: MessagesRead) -> Window:
+    """The newest messages, each as it is answered."""
+    spoken = [Spoken(message.seq, encode(message)) for message in found.messages[:WINDOW_MESSAGES]]
+    return Window(found.user_id, len(found.messages) > WINDOW_MESSAGES, spoken)

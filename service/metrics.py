@@ -46,6 +46,34 @@ class Metrics:
         self.replays = Counter(
             "holdfast_idempotent_replays", "Requests answered with a kept answer.", registry=self.registry
         )
+        self.cache_reads = Counter(
+            "holdfast_cache_reads",
+            "Reads that the cache could answer, by what was read and where the answer came from.",
+            ("kind", "outcome"),
+            registry=self.registry,
+        )
+        self.cache_fills = Counter(
+            "holdfast_cache_fills",
+            "Copies that readers wanted to make, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.cache_refusals = Counter(
+            "holdfast_cache_refusals", "Copies that were not what we had written.", registry=self.registry
+        )
+        self.cache_failures = Counter(
+            "holdfast_cache_failures", "Calls of the cache that Redis did not answer.", registry=self.registry
+        )
+        self.cache_unconfirmed = Counter(
+            "holdfast_cache_unconfirmed", "Changes that waited for Redis in vain.", registry=self.registry
+        )
+        self.cache_sampled = Counter(
+            "holdfast_cache_sampled", "Copies that were compared with PostgreSQL.", registry=self.registry
+        )
+        self.cache_stale = Counter(
+            "holdfast_cache_stale", "Copies that were older than PostgreSQL, or other.", registry=self.registry
+        )
+        self._cache_counted = (0, 0)
         self.postgresql_up = Gauge(
             "holdfast_postgresql_up", "1 when PostgreSQL answered this scrape.", registry=self.registry
         )
@@ -75,6 +103,13 @@ class Metrics:
             ("queue",),
             registry=self.registry,
         )
+
+    def set_cache_counted(self, sampled: int, stale: int) -> None:
+        """The same for the cache's samples."""
+        before_sampled, before_stale = self._cache_counted
+        self.cache_sampled.inc(max(0, sampled - before_sampled))
+        self.cache_stale.inc(max(0, stale - before_stale))
+        self._cache_counted = (max(sampled, before_sampled), max(stale, before_stale))
 
     def set_relayed_total(self, total: int) -> None:
         """Bring the counter to what PostgreSQL has counted; it never goes back, as Prometheus wants it."""

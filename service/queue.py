@@ -60,17 +60,21 @@ def decode_job(job: bytes) -> dict[str, Any]:
 
 def open_queue(redis_url: str, *, timeout_seconds: float = RING_SECONDS_MAX) -> ArqRedis:
     """A client of Redis that never waits long and never retries by itself. Nothing is connected yet."""
-    pool = ConnectionPool.from_url(
+    return ArqRedis(
+        connection_pool=open_pool(redis_url, timeout_seconds),
+        job_serializer=encode_job,
+        job_deserializer=decode_job,
+        default_queue_name=Queue.EVENTS.key,
+    )
+
+
+def open_pool(redis_url: str, timeout_seconds: float | None) -> ConnectionPool:
+    """Connections to Redis that never retry by themselves; None: that who uses them limits their time."""
+    return ConnectionPool.from_url(
         redis_url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),
-    )
-    return ArqRedis(
-        connection_pool=pool,
-        job_serializer=encode_job,
-        job_deserializer=decode_job,
-        default_queue_name=Queue.EVENTS.key,
     )
 
 

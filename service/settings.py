@@ -31,6 +31,7 @@ VARIABLES = {
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
     "clamd": "HOLDFAST_CLAMD",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
+    "cache": "HOLDFAST_CACHE",
     "rate_limit": "HOLDFAST_RATE_LIMIT",
     "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
     "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
@@ -67,6 +68,13 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Switch(StrEnum):
+    """Whether something is used."""
+
+    ON = "on"
+    OFF = "off"
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decided."""
 
@@ -85,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
     webhook_allow_private: bool = False
+    cache: Switch = Switch.ON
     rate_limit: str | None = None
     tenant_rate_limit: str | None = None
     trusted_proxies: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 import subprocess
 import tempfile
@@ -22,18 +23,24 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 from places import Place
+from spoiling import WAYS, Spoiler
 
 from service.app import create_app
 from service.blobs import BlobStore
 from service.commands.api_keys import KeyWish, create_api_key
+from service.copies.names import GENERATION
 from service.domain.caller import Caller, CallerKind, Scope
 from service.embedded.servers import EmbeddedServers
 from service.handlers.edge import Edge
-from service.settings import Settings
+from service.queue import open_queue
+from service.settings import Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
 
 TEMPLATE = "holdfast_template"
+TEST_CACHE = os.environ.get("TEST_CACHE", "")
+"""How the cache fares in all tests but its own: `off`, `cold`, `poisoned`; well, without."""
+
 DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
 
@@ -54,6 +61,14 @@ def servers() -> Iterator[EmbeddedServers]:
 @pytest.fixture(scope="session")
 def redis_url(servers: EmbeddedServers) -> str:
     return servers.endpoints.redis_url or ""
+
+
+@pytest.fixture(scope="session", autouse=TEST_CACHE in WAYS)
+def spoiler(redis_url: str) -> Iterator[None]:
+    """With `TEST_CACHE=cold` no copy lives for long, with `poisoned` something else stands where copies are."""
+    running = Spoiler(redis_url, *WAYS[TEST_CACHE])
+    yield
+    running.stop()
 
 
 @pytest.fixture(scope="session")
@@ -156,6 +171,20 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True, capture_output=True)
 
 
+@pytest.fixture(scope="session")
+def forget_copies(redis_url: str) -> Callable[[], Any]:
+    """Lets no copy in Redis be shown any more: for tests that change rows as no request can."""
+
+    async def forget() -> None:
+        redis = open_queue(redis_url, timeout_seconds=5)
+        try:
+            await redis.delete(GENERATION)
+        finally:
+            await redis.aclose(close_connection_pool=True)
+
+    return forget
+
+
 class Undo(Exception):
     """Rolls a test's transaction back."""
 
@@ -184,6 +213,7 @@ def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPat
         jwt_secret=JWT_SECRET,
         jwt_issuer="https://issuer.test",
         jwt_audience="holdfast",
+        cache=Switch.OFF if TEST_CACHE == "off" else Switch.ON,
     )
 
 

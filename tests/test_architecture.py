@@ -25,7 +25,21 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = ("service", "workers", "migrations")
 FOLDERS = (*OURS, "tests", "bench")
 
-SUPPORT = {"blobs", "encoding", "ids", "log", "metrics", "queue", "rates", "resolver", "settings", "streams", "wakeups"}
+SUPPORT = {
+    "blobs",
+    "cache",
+    "copies",
+    "encoding",
+    "ids",
+    "log",
+    "metrics",
+    "queue",
+    "rates",
+    "resolver",
+    "settings",
+    "streams",
+    "wakeups",
+}
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain", "faults"},
@@ -33,7 +47,9 @@ DOORS: dict[str, set[str]] = {
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
         "blobs",
+        "cache",
         "commands",
+        "copies",
         "store",
         "domain",
         "encoding",
@@ -48,7 +64,7 @@ DOORS: dict[str, set[str]] = {
     },
     "embedded": set(),
     "migrations": {"store"},
-    "encoding": {"store"},
+    "encoding": {"copies", "store"},
     "resolver": set(),
     "ids": set(),
     "settings": set(),
@@ -62,6 +78,8 @@ DOORS: dict[str, set[str]] = {
     "pipelining": set(),
     "rates": {"log", "pipelining"},
     "blobs": {"domain", "faults"},
+    "copies": {"log"},
+    "cache": {"copies", "domain", "log", "metrics"},
     "version": set(),
 }
 """Room → the rooms that it may import from, besides itself. Rooms that are not listed are edges, where parts meet."""
@@ -164,7 +182,7 @@ def users_of(package: str) -> set[str]:
         ("uvicorn", {"__main__", "handlers"}),
         ("click", {"cli"}),
         ("arq", {"queue", "wakeups", "workers"}),
-        ("prometheus_client", {"metrics", "queue", "rates", "wakeups", "handlers"}),
+        ("prometheus_client", {"copies", "metrics", "queue", "rates", "wakeups", "handlers"}),
         ("limits", {"rates"}),
         ("honcho", {"supervisor", "up"}),
         ("standardwebhooks", {"workers"}),

@@ -13,6 +13,7 @@ import msgspec
 from arq.worker import func
 
 from service.blobs import BlobStore
+from service.cache import Cache, Teller
 from service.domain.errors import Unavailable
 from service.domain.work import Queue
 from service.ids import new_id
@@ -25,10 +26,11 @@ from service.queue import (
     Doorbell,
     decode_job,
     encode_job,
+    open_pool,
     open_queue,
 )
-from service.settings import Settings
-from service.store import heartbeats
+from service.settings import Settings, Switch
+from service.store import copies, heartbeats
 from service.store.engine import Database
 from service.wakeups import Waker, session_key
 from workers.egress import Egress
@@ -40,6 +42,7 @@ from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
 from workers.jobs.forget_tickets import sweep_tickets
 from workers.jobs.inspect_attachments import Inspections, inspect_attachments
 from workers.jobs.relay_events import Relay, relay_events
+from workers.jobs.sample_cache import Sampler
 from workers.jobs.tidy_deliveries import sweep_deliveries
 from workers.sweeps import Sweep, sweep_until
 from workers.worker import SurvivingWorker
@@ -63,6 +66,7 @@ EXPIRY_SECONDS = 1.0
 """Nobody reads a stale status meanwhile, but whoever waits for `session.expired` waits this long."""
 
 FORGET_SECONDS = 60.0
+SAMPLE_SECONDS = 10.0
 BEAT_SECONDS = 5.0
 QUEUE_READ_MAX = 1000
 """More than all jobs in progress together, because arq's window counts those of other workers, too."""
@@ -87,10 +91,13 @@ def work_of(
     settings: Settings,
     wake: Callable[[Queue], None],
     wake_watchers: Callable[..., None] = lambda *_: None,
+    teller: Teller | None = None,
+    sampler: Sampler | None = None,
 ) -> Work:
     """The work of each queue.
 
-    `wake` rings a queue's worker, `wake_watchers` wakes streams by their keys.
+    `wake` rings a queue's worker, `wake_watchers` wakes streams by their keys. `teller` outdates copies before the
+    relay tells of events, `sampler` compares them.
     """
 
     def on_recorded(session_id: UUID) -> None:
@@ -100,7 +107,7 @@ def work_of(
 
     match queue:
         case Queue.EVENTS:
-            relay = Relay(database, wake, wake_watchers)
+            relay = Relay(database, wake, wake_watchers, teller)
             sweeps = [
                 Sweep("relay_events", SWEEP_SECONDS, relay.drain),
                 Sweep("expire_sessions", EXPIRY_SECONDS, partial(sweep_expired_sessions, database, on_recorded)),
@@ -108,6 +115,8 @@ def work_of(
                 Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
                 Sweep("forget_tickets", FORGET_SECONDS, partial(sweep_tickets, database)),
             ]
+            if sampler is not None:
+                sweeps.append(Sweep("sample_cache", SAMPLE_SECONDS, sampler.sweep))
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
             found = Deliveries(database, Egress(allows_private=settings.webhook_allow_private))
@@ -143,12 +152,16 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
     worker_id = new_id()
     bells = {rung: Doorbell(redis, rung) for rung in JOBS}
     waker = Waker(redis)
-    work = work_of(queue, database, settings, lambda rung: bells[rung].ring(), waker.wake)
+    tells = queue is Queue.EVENTS and settings.cache is Switch.ON
+    cache = Cache(open_pool(settings.redis_url, None), partial(copies.read_secret, database), is_on=tells)
+    sampler = Sampler(database, redis) if tells else None
+    work = work_of(queue, database, settings, lambda rung: bells[rung].ring(), waker.wake, cache, sampler)
     sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue))]
     LOG.info("worker.started", queue=queue, worker_id=worker_id)
     for bell in bells.values():
         bell.start()
     waker.start()
+    cache.start()
     try:
         async with asyncio.TaskGroup() as tasks:
             for sweep in sweeps:
@@ -161,6 +174,7 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
         for bell in bells.values():
             await bell.stop()
         await waker.stop()
+        await cache.stop()
         await _leave(database, worker_id)
         await redis.aclose(close_connection_pool=True)
         await database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import UUID
 
 import msgspec
@@ -24,9 +25,16 @@ APPEND_ATTEMPTS_MAX = 3
 
 
 async def append_messages(
-    tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
+    tx: Tx,
+    caller: Caller,
+    session_id: UUID,
+    drafts: list[MessageDraft],
+    cause: Cause,
+    on_moved: Callable[[appends.Moved], object] | None = None,
 ) -> list[Message]:
     """Append all of `drafts` in order, or none: one statement, and a second one only to name a refusal.
+
+    `on_moved` is told what a single message has moved that concerns nothing else.
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
@@ -36,7 +44,7 @@ async def append_messages(
         return await append_tool_messages(tx, caller, session_id, drafts, cause)
     new = [appends.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
     for _ in range(APPEND_ATTEMPTS_MAX):
-        appended = await appends.append(tx, caller, session_id, new, cause)
+        appended = await appends.append(tx, caller, session_id, new, cause, on_moved)
         if appended is not None:
             return appended
         session = await sessions.get(tx, caller, session_id)

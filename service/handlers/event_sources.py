@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from uuid import UUID
 
+from service.cache import Teller
 from service.domain.caller import Caller, CallerKind
 from service.domain.event import Event, EventType
 from service.handlers.cursors import fingerprint, write_cursor
@@ -23,10 +24,11 @@ LAST = frozenset({EventType.SESSION_ENDED, EventType.SESSION_EXPIRED})
 class SessionEvents:
     """The events of one session, by their `seq`. Whoever watches has been found to see the session."""
 
-    def __init__(self, database: Database, tenant_id: str, session_id: UUID) -> None:
+    def __init__(self, database: Database, tenant_id: str, session_id: UUID, teller: Teller | None = None) -> None:
         self.session_id = session_id
         self.key = session_key(session_id)
         self._database = database
+        self._teller = teller
         self._everybody = Caller(tenant_id, "", CallerKind.SERVICE, frozenset())
 
     async def read(self, after: int, limit: int) -> list[Frame] | None:
@@ -35,16 +37,19 @@ class SessionEvents:
             found = await events.page(tx, self._everybody, self.session_id, after_seq=after, types=None, limit=limit)
         if found is None:
             return None
+        if found and self._teller is not None:
+            await self._teller.outdate([(self._everybody.tenant_id, self.session_id, found[-1].seq)])
         return [Frame(event.seq, server_sent(str(event.seq), event), event.type in LAST) for event in found]
 
 
 class FeedEvents:
     """The events of all sessions that a caller may see, by their position."""
 
-    def __init__(self, database: Database, view: View) -> None:
+    def __init__(self, database: Database, view: View, teller: Teller | None = None) -> None:
         self.view = view
         self.key = feed_key(view.tenant_id, view.user_id)
         self._database = database
+        self._teller = teller
 
     @cached_property
     def listing(self) -> bytes:
@@ -55,6 +60,8 @@ class FeedEvents:
         """The events behind `after`; never None."""
         async with self._database.connect() as tx:
             found = await feed.page(tx, self.view, after=after, limit=limit)
+        if self._teller is not None:
+            await self._teller.outdate((self.view.tenant_id, event.session_id, event.seq) for _, event in found)
         return [Frame(position, server_sent(write_cursor(self.listing, position), event)) for position, event in found]
 
 

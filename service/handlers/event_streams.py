@@ -98,7 +98,7 @@ async def stream_events(
         raise InvalidCursor("This session has no such event yet; start again with the last one that you have seen.")
     if head.has_ended and after == head.last_seq:
         return Response(content=None, status_code=204)  # type: ignore[arg-type]
-    return _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted), after)
+    return _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted, parts.cache), after)
 
 
 def _last_seq(request: HoldfastRequest, after_seq: int | None) -> int | None:
@@ -131,7 +131,7 @@ async def stream_all_events(
     """
     del ticket  # used up by `admit`
     parts, caller = parts_of(request), caller_of(request)
-    source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user))
+    source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user), parts.cache)
     last = request.headers.get(LAST_EVENT_ID) or cursor
     after = None if last is None else read_cursor(last, source.listing, Position)
     async with parts.database.connect() as tx:

@@ -56,6 +56,8 @@ async def list_events(
     if rows is None:
         raise SessionNotFound
     page = page_of(rows, limit, listing, lambda event: event.seq)
+    if page.data:
+        await parts_of(request).cache.outdate([(caller.tenant_id, wanted, page.data[-1].seq)])
     return respond(page)
 
 

@@ -13,12 +13,15 @@ from msgspec import Meta
 
 from service.commands import messages as commands
 from service.commands.tool_messages import concerns_others
+from service.copies import entries
+from service.copies.entries import Addition, Spoken
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
 from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.copies import BYPASSED, CACHE_HEADER, newest_page_of
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -28,12 +31,14 @@ from service.handlers.cursors import (
     page_of,
     read_cursor,
 )
-from service.handlers.encoding import respond
+from service.handlers.encoding import JSON, encode, respond
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import REFUSALS
+from service.handlers.openapi import CACHED, REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, cause_of, write
 from service.store import messages as store
+from service.store.appends import Moved
+from service.store.copies import WINDOW_MESSAGES
 from service.store.idempotency import About
 
 SEQ_MAX = 2**53
@@ -42,6 +47,9 @@ SEQ_MAX = 2**53
 Seq = Annotated[int | None, QueryParameter(ge=0, le=SEQ_MAX)]
 SeqPosition = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 """Where a page ended, as a cursor says it: whoever makes up a cursor gets no further than with `after_seq`."""
+
+NEWEST = (None, None, None, False, None)
+"""What a request for the newest messages says beside their number: nothing."""
 
 Flag = Annotated[bool, QueryParameter(description="Show deleted messages as tombstones.")]
 
@@ -93,16 +101,24 @@ async def append_message(
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
 
     async def effect(tx: Any) -> Answer:
-        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request))
-        return Answer.of(
-            message,
+        moved: list[Moved] = []
+        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append)
+        body = encode(message)
+        return Answer(
             status=201,
+            body=body,
             headers={"Location": f"/api/v1/sessions/{wanted}/messages/{message.id}"},
             watched=wanted,
             about=About(session_id=wanted, item_ids=shown_by([message])),
+            addition=_addition(moved[0], Spoken(message.seq, body)) if moved else None,
         )
 
     return await write(request, effect, one_statement=not concerns_others([data]))
+
+
+def _addition(moved: Moved, spoken: Spoken) -> Addition:
+    shown = entries.Moved(moved.message_count, moved.version, encode(moved.moment), encode(moved.expires_at))
+    return Addition(moved.seq_before, moved.seq_after, shown, spoken)
 
 
 @post(
@@ -145,7 +161,7 @@ def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:
 @get(
     "/sessions/{session_id:str}/messages",
     before_request=requires(Scope.SESSIONS_READ),
-    opt={REFUSALS: [SessionNotFound]},
+    opt={REFUSALS: [SessionNotFound], CACHED: True},
     operation_id="listMessages",
 )
 async def list_messages(
@@ -166,6 +182,10 @@ async def list_messages(
     if cursor is not None:
         seq = read_cursor(cursor, listing, SeqPosition)
         after, before = (max(after, seq), before) if order is Order.ASCENDING else (after, min(before, seq))
+    is_newest = (order, after_seq, before_seq, role, include_deleted, cursor) == (Order.DESCENDING, *NEWEST)
+    if is_newest and limit <= WINDOW_MESSAGES and parts_of(request).cache.is_on:
+        body, outcome = await newest_page_of(request, wanted, limit, listing)
+        return Response(content=body, headers={CACHE_HEADER: outcome.value}, media_type=JSON)  # type: ignore[arg-type]
     async with parts_of(request).database.connect() as tx:
         rows = await store.page(
             tx,
@@ -181,7 +201,7 @@ async def list_messages(
     if rows is None:
         raise SessionNotFound
     page = page_of(rows, limit, listing, lambda message: message.seq)
-    return respond(page)
+    return respond(page, headers=BYPASSED)
 
 
 @get(

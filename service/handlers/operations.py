@@ -15,7 +15,7 @@ from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
 from service.handlers.openapi import ALSO
 from service.handlers.parts import Parts, parts_of
-from service.store import deliveries, heartbeats, inspections, outbox, schema
+from service.store import copies, deliveries, heartbeats, inspections, outbox, schema
 
 
 class Health(StrEnum):
@@ -90,6 +90,7 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
             backlog = await outbox.backlog(tx)
             waiting = await inspections.backlog(tx)
             due = await deliveries.backlog(tx)
+            sampled = await copies.counted(tx)
             silence = await heartbeats.silence_seconds(tx)
     except Unavailable:
         counted.postgresql_up.set(0)
@@ -101,6 +102,7 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
         counted.attachments_oldest_seconds.set(waiting.oldest_seconds)
         counted.webhooks_waiting.set(due.deliveries)
         counted.webhooks_oldest_seconds.set(due.oldest_seconds)
+        counted.set_cache_counted(sampled.sampled_total, sampled.stale_total)
         counted.set_relayed_total(backlog.relayed_total)
         counted.worker_silence_seconds.clear()
         for queue, seconds in silence.items():

@@ -8,6 +8,7 @@ import msgspec
 from litestar.connection import ASGIConnection
 
 from service.blobs import BlobStore
+from service.cache import Cache
 from service.handlers.authentication import Authenticator
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
@@ -32,6 +33,7 @@ class Parts(msgspec.Struct, frozen=True):
     blobs: BlobStore
     waker: Waker
     streams: Streams
+    cache: Cache
     rates: Rates | None = None
 
 

@@ -37,6 +37,7 @@ from service.domain.session import (
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions, is_unchanged
+from service.handlers.copies import CACHE_HEADER, snapshot_of
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -46,14 +47,13 @@ from service.handlers.cursors import (
     page_of,
     read_cursor,
 )
-from service.handlers.encoding import respond
+from service.handlers.encoding import JSON, respond
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import ALSO, CONDITIONAL, REFUSALS
+from service.handlers.openapi import ALSO, CACHED, CONDITIONAL, REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.queries import OPEN_PREFIX
 from service.handlers.writing import Answer, cause_of, write
 from service.store import session_pages
-from service.store import sessions as store
 from service.store.idempotency import About
 
 METADATA_PREFIX = "metadata."
@@ -235,21 +235,17 @@ def _metadata_filters(request: Request[Any, Any, Any]) -> tuple[tuple[str, str],
 @get(
     "/sessions/{session_id:str}",
     before_request=requires(Scope.SESSIONS_READ),
-    opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-None-Match"]},
+    opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-None-Match"], CACHED: True},
     operation_id="getSession",
 )
 async def get_session(request: HoldfastRequest, session_id: FromPath[str]) -> Response[Session]:
     """Read a session. With `If-None-Match`, 304 when it has not changed."""
-    caller = caller_of(request)
     wanted = identifier(session_id, SessionNotFound)
-    async with parts_of(request).database.connect() as tx:
-        session = await store.get(tx, caller, wanted)
-    if session is None:
-        raise SessionNotFound
-    headers = {"ETag": etag(session.version)}
+    session, outcome = await snapshot_of(request, wanted)
+    headers = {"ETag": etag(session.version), CACHE_HEADER: outcome.value}
     if is_unchanged(request, session.version):
         return Response(content=None, status_code=304, headers=headers)  # type: ignore[arg-type]
-    return respond(session, headers=headers)
+    return Response(content=session.body, headers=headers, media_type=JSON)  # type: ignore[arg-type]
 
 
 @patch(

@@ -13,6 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar import Request, Response
 
+from service.copies.entries import Addition
 from service.domain.errors import (
     DomainError,
     Fault,
@@ -24,6 +25,7 @@ from service.domain.errors import (
 from service.domain.event import Cause
 from service.handlers.authentication import caller_of
 from service.handlers.encoding import JSON, encode
+from service.handlers.identifiers import identifier
 from service.handlers.parts import parts_of
 from service.handlers.problems import REQUEST_ID_KEY
 from service.store import idempotency
@@ -42,7 +44,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a change answers.
 
     `changed`: there are events to relay. `watched`: the session whose watchers have something to look at.
-    `about`: whose erasure erases a kept answer.
+    `about`: whose erasure erases a kept answer. `addition`: what continues the copies of the session in the cache.
     """
 
     status: int
@@ -51,6 +53,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     changed: bool = True
     watched: UUID | None = None
     about: About = About()
+    addition: Addition | None = None
 
     @classmethod
     def of(cls, value: Any, *, status: int, headers: dict[str, str] | None = None, **rest: Any) -> Answer:
@@ -69,7 +72,10 @@ async def write(
     fingerprint: bytes | None = None,
     erased: type[DomainError] = MessageNotFound,
 ) -> Response[Any]:
-    """Run `effect` in a transaction, commit, wake who watches, ring the doorbell, answer.
+    """Run `effect` in a transaction, commit, see to the cache, wake who watches, ring the doorbell, answer.
+
+    Whatever is answered, a refusal or a kept answer too, tells of the session: so nobody is shown an older copy of it
+    once the answer is out.
 
     `one_statement`: the effect is a single statement, which is its own transaction: one round trip instead of three.
     A POST with an Idempotency-Key always runs in a transaction, together with the record of its answer.
@@ -82,17 +88,12 @@ async def write(
         whatever the effect refuses: then nothing has changed, and the key is free.
     """
     parts = parts_of(request)
-    key = request.headers.get("idempotency-key") if request.method == "POST" else None
-    replayed = False
-    if key is None:
-        async with parts.database.begin(one_statement=one_statement) as tx:
-            answer = await effect(tx)
-    else:
-        if IDEMPOTENCY_KEY.fullmatch(key) is None:
-            raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
-        sent = fingerprint or hashlib.sha256(await request.body()).digest()
-        async with parts.database.begin() as tx:
-            answer, replayed = await _once(tx, request, key, sent, effect, erased)
+    try:
+        answer, replayed = await _commit(request, effect, one_statement, fingerprint, erased)
+    except DomainError:
+        await _settle(request)
+        raise
+    await _settle(request, answer, replayed)
     if replayed:
         parts.metrics.replays.inc()
     else:
@@ -106,6 +107,39 @@ async def write(
         headers=answer.headers | REPLAYED if replayed else answer.headers,
         media_type=JSON,
     )
+
+
+async def _commit(
+    request: Request[Any, Any, Any],
+    effect: Effect,
+    one_statement: bool,
+    fingerprint: bytes | None,
+    erased: type[DomainError],
+) -> tuple[Answer, bool]:
+    """What `effect` answers, once it is committed; True: it was kept from the first request with this key."""
+    parts = parts_of(request)
+    key = request.headers.get("idempotency-key") if request.method == "POST" else None
+    if key is None:
+        async with parts.database.begin(one_statement=one_statement) as tx:
+            return await effect(tx), False
+    if IDEMPOTENCY_KEY.fullmatch(key) is None:
+        raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
+    sent = fingerprint or hashlib.sha256(await request.body()).digest()
+    async with parts.database.begin() as tx:
+        return await _once(tx, request, key, sent, effect, erased)
+
+
+async def _settle(request: Request[Any, Any, Any], answer: Answer | None = None, replayed: bool = False) -> None:
+    """Let no copy be shown that is older than what this request is about to tell of its session."""
+    named = request.path_params.get("session_id")
+    if named is not None:
+        session_id = identifier(named, SessionNotFound)
+    elif answer is not None and answer.about.session_id is not None and (replayed or not answer.changed):
+        session_id = answer.about.session_id  # it stood already
+    else:
+        return
+    addition = None if answer is None or replayed else answer.addition
+    await parts_of(request).cache.settle(caller_of(request).tenant_id, session_id, addition)
 
 
 async def _once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -29,7 +30,7 @@ TARGET = """
           AND status = 'active' AND expires_at > clock_timestamp()
           AND message_count + {count} <= max_messages
           AND {parents}
-        RETURNING tenant_id, id, updated_at,
+        RETURNING tenant_id, id, updated_at, message_count, version, expires_at,
                   last_message_seq - {count} AS message_seq, last_event_seq - {count} AS event_seq"""
 """Takes the next numbers of a session, if the caller may see it and its state, time and limit allow it."""
 
@@ -71,7 +72,7 @@ APPEND_ONE = Statement(
         INSERT INTO outbox (tenant_id, session_id, event_seq, event_type, recorded_at)
         SELECT tenant_id, id, event_seq + 1, 'message.created', updated_at FROM target
     )
-    SELECT message_seq, updated_at FROM target
+    SELECT message_seq, updated_at, event_seq, message_count, version, expires_at FROM target
     """)  # noqa: S608 - built from constants of this module alone
 )
 """Counter, message, event and outbox in one round trip and one commit, guarded by visibility, state, time and limit.
@@ -138,15 +139,37 @@ class NewMessage(msgspec.Struct, frozen=True):
     attachment_ids: list[UUID] = []
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """What a single message moved in its session: from which event to which, and what is shown of it."""
+
+    seq_before: int
+    seq_after: int
+    message_count: int
+    version: int
+    moment: datetime
+    expires_at: datetime
+
+
 async def append(
-    tx: Tx, caller: Caller, session_id: UUID, messages: list[NewMessage], cause: Cause
+    tx: Tx,
+    caller: Caller,
+    session_id: UUID,
+    messages: list[NewMessage],
+    cause: Cause,
+    on_moved: Callable[[Moved], object] | None = None,
 ) -> list[Message] | None:
-    """Append all of `messages` or none, under consecutive numbers; None when the guard refuses."""
+    """Append all of `messages` or none, under consecutive numbers; None when the guard refuses.
+
+    `on_moved` is told what a single one has moved.
+    """
     written = [_written(message) for message in messages]
     row = await (_append_one if len(written) == 1 else _append_many)(tx, caller, session_id, written, cause)
     if row is None:
         return None
-    seq, created_at = row
+    seq, created_at = row[0], row[1]
+    if on_moved is not None and len(written) == 1:
+        _, moment, event_seq, message_count, version, expires_at = row
+        on_moved(Moved(event_seq, event_seq + 1, message_count, version, written_out(moment), written_out(expires_at)))
     return [_appended(one, session_id, seq + place, created_at) for place, one in enumerate(written, start=1)]
 
 

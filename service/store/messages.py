@@ -91,7 +91,7 @@ async def page(
     )
     if not rows:
         return None
-    return await _whole(tx, session_id, [row for row in rows if row[0] is not None])
+    return await whole(tx, session_id, [row for row in rows if row[0] is not None])
 
 
 async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tuple[bool, Message | None]:
@@ -103,12 +103,15 @@ async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tup
         return False, None
     if row["id"] is None:
         return True, None
-    (message,) = await _whole(tx, session_id, [row])
+    (message,) = await whole(tx, session_id, [row])
     return True, message
 
 
-async def _whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
-    """The messages with their tool calls and files; one more statement for each sort, only where there are any."""
+async def whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
+    """The messages that rows beginning with `COLUMNS` are, with their calls and files.
+
+    One more statement for each sort, only where there are any.
+    """
     messages = [_message(row) for row in rows]
     messages = await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
     references = {row["id"]: row["attachment_ids"] for row in rows if row["attachment_ids"]}
@@ -149,7 +152,7 @@ async def erase(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, mome
 
 def _message(row: Row) -> Message:
     usage: Any
-    (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, _, _) = row
+    (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, *_) = row
     return Message(
         id_,
         session_id,

@@ -249,6 +249,16 @@ relay_progress = sa.Table(
     sa.CheckConstraint("id = 1", name="single_row"),
 )
 
+cache_state = sa.Table(
+    "cache_state",
+    METADATA,
+    sa.Column("id", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("secret", sa.LargeBinary, nullable=False),
+    sa.Column("sampled_total", sa.BigInteger, nullable=False),
+    sa.Column("stale_total", sa.BigInteger, nullable=False),
+    sa.CheckConstraint("id = 1", name="single_row"),
+)
+
 worker_heartbeats = sa.Table(
     "worker_heartbeats",
     METADATA,

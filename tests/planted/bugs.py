@@ -52,6 +52,22 @@ DELETE_BEFORE_PUSH = Bug(
     ("tests/workers/test_relay.py::test_a_relay_that_breaks_before_it_commits_loses_and_counts_nothing",),
 )
 
+CREATING_SET = Bug(
+    "creating-set",
+    "a writer makes the copy that it should only continue: one that comes late makes it from before a later change",
+    (
+        Edit(
+            "service/copies/scripts.py",
+            "    if head ~= '' then\n      local keep = false\n",
+            "    if head == '' and after ~= '' and change ~= '' then\n"
+            "      redis.call('SET', key, 'H1' .. ARGV[1] .. after .. string.format('%0{TIMES_DIGITS}d', 0)"
+            " .. change)\n"
+            "    elseif head ~= '' then\n      local keep = false\n",
+        ),
+    ),
+    ("tests/cache/test_cache_schedules.py::test_a_writer_never_makes_a_copy",),
+)
+
 MAX_PLUS_ONE = Bug(
     "max-plus-one",
     "the next number of a message is the highest one plus one, instead of the counter in the locked row",
@@ -196,10 +212,9 @@ NOTIFY_IN_THE_WRITE = Bug(
     (
         Edit(
             "service/store/appends.py",
-            "    SELECT message_seq, updated_at FROM target\n"
-            '    """)  # noqa: S608 - built from constants of this module alone\n)\n"""Counter, message',
-            "    SELECT message_seq, updated_at FROM target, (SELECT pg_notify('outbox', 'x')) AS told_now\n"
-            '    """)  # noqa: S608 - built from constants of this module alone\n)\n"""Counter, message',
+            "    SELECT message_seq, updated_at, event_seq, message_count, version, expires_at FROM target\n",
+            "    SELECT message_seq, updated_at, event_seq, message_count, version, expires_at\n"
+            "    FROM target, (SELECT pg_notify('outbox', 'x')) AS told_now\n",
         ),
     ),
     ("tests/store/test_silent_writes.py",),
@@ -236,6 +251,7 @@ LEAKED_SLOTS = Bug(
 
 THE_TWELVE = (
     DELETE_BEFORE_PUSH,
+    CREATING_SET,
     MAX_PLUS_ONE,
     NO_TOKEN_OF_INSPECTIONS,
     NO_TOKEN_OF_DELIVERIES,

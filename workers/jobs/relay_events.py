@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from service.cache import Teller
 from service.commands.relay import relay_batch
 from service.domain.errors import Unavailable
 from service.domain.work import Queue
@@ -20,7 +21,8 @@ class Relay:
     """Drains the outbox; calls that come while one runs become a single further one.
 
     `wake` rings the worker of a queue that has something to do now. A bell that is lost is made good by its sweep.
-    `wake_watchers` wakes the streams across sessions, by their keys.
+    `wake_watchers` wakes the streams across sessions, by their keys. Before anybody is woken, `teller` sees to it that
+    no copy is older than what is told: that of a writer that died after its commit, too.
     """
 
     def __init__(
@@ -28,7 +30,9 @@ class Relay:
         database: Database,
         wake: Callable[[Queue], None] = lambda _: None,
         wake_watchers: Callable[..., None] = lambda *_: None,
+        teller: Teller | None = None,
     ) -> None:
+        self._teller = teller
         self._database = database
         self._wake = wake
         self._wake_watchers = wake_watchers
@@ -60,6 +64,8 @@ class Relay:
                 rows, progress, woken, views = await relay_batch(tx)
             if not rows:
                 return relayed
+            if self._teller is not None:
+                await self._teller.outdate((row.tenant_id, row.session_id, row.event_seq) for row in rows)
             for queue in woken:
                 self._wake(queue)
             self._wake_watchers(*(feed_key(view.tenant_id, view.user_id) for view in views))

@@ -20,5 +20,8 @@ BINARY = "binary"
 STREAM = "stream"
 """Handler option: the route streams events; what 204 means here, None where it cannot be the answer."""
 
+CACHED = "cached"
+"""Handler option: the route may be answered from a copy, and says so."""
+
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""

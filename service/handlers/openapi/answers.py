@@ -12,7 +12,7 @@ from service.domain.attachment import Attachment
 from service.domain.errors import DomainError
 from service.domain.message import Message
 from service.domain.session import Session
-from service.handlers.openapi import ALSO, BINARY, CONDITIONAL, REFUSALS, STREAM
+from service.handlers.openapi import ALSO, BINARY, CACHED, CONDITIONAL, REFUSALS, STREAM
 from service.handlers.openapi.schemas import REF, Schemas
 from service.handlers.problems import PROBLEM_JSON, STATUSES, title_of
 
@@ -83,6 +83,8 @@ def _success_headers(handler: HTTPRouteHandler) -> dict[str, Any]:
         headers |= {"Accept-Ranges": text, "Content-Disposition": text}
     if answer_of(handler) in {Session, Message, Attachment} and handler.status_code == 201:  # noqa: PLR2004 - Created
         headers["Location"] = text
+    if CACHED in handler.opt:
+        headers["X-Cache"] = {"schema": {"type": "string", "enum": ["hit", "miss", "bypass"]}}
     if "POST" in handler.http_methods:
         headers["Idempotent-Replayed"] = {"schema": {"type": "string", "enum": ["true"]}}
     return headers

@@ -1,0 +1,26 @@
+"""A client of Valkey with the cache's scripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+from schedules import load_scripts
+
+from service.queue import open_pool
+
+
+@pytest.fixture(autouse=True)
+def cache_is_well() -> None:
+    if os.environ.get("TEST_CACHE"):
+        pytest.skip("these tests decide for themselves how the cache fares")
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    client = Redis(connection_pool=open_pool(redis_url, None))
+    await load_scripts(client)
+    yield client
+    await client.aclose(close_connection_pool=True)

@@ -1,0 +1,218 @@
+"""Over HTTP: the same answers with copies as without, from every process, the moment a write has been acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import msgspec
+import pytest
+
+from service.settings import Switch
+
+BASE = "http://holdfast.test/api/v1"
+
+
+@pytest.fixture(scope="module")
+def tenant() -> str:
+    """One for all of these tests: each has sessions of its own."""
+    return f"tenant-{uuid4().hex}"
+
+
+@pytest.fixture(scope="module")
+async def two(running_app, client_of, settings, make_key, tenant):
+    """Clients of two processes: apps that share PostgreSQL and Redis, and nothing else."""
+    key = await make_key(tenant)
+    async with (
+        running_app(settings) as one,
+        running_app(settings) as other,
+        client_of(one, key) as first,
+        client_of(other, key) as second,
+    ):
+        first.base_url = second.base_url = httpx2.URL(BASE)
+        yield first, second
+
+
+@pytest.fixture(scope="module")
+async def without(running_app, client_of, settings, make_key, tenant):
+    """A client of a process that has no cache."""
+    off = msgspec.structs.replace(settings, cache=Switch.OFF)
+    async with running_app(off) as edge, client_of(edge, await make_key(tenant)) as client:
+        client.base_url = httpx2.URL(BASE)
+        yield client
+
+
+async def opened(client: httpx2.AsyncClient, **fields: Any) -> str:
+    answer = await client.post("/sessions", json={"agent_id": "agent", "activate": True} | fields)
+    assert answer.status_code == 201, answer.text
+    return f"/sessions/{answer.json()['id']}"
+
+
+async def said(client: httpx2.AsyncClient, session: str, text: str) -> dict[str, Any]:
+    answer = await client.post(f"{session}/messages", json={"content": text})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def copied(client: httpx2.AsyncClient, path: str) -> None:
+    """Read until the answer comes from a copy."""
+    async with asyncio.timeout(10):
+        while (await client.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - a condition, with a deadline
+            await asyncio.sleep(0.01)
+
+
+CALL = {"id": "c1", "name": "search", "arguments": {"q": 1}}
+CHANGES = {
+    "append": ("POST", "/messages", {"content": "x"}),
+    "batch": ("POST", "/messages/batch", {"messages": [{"content": "x"}, {"content": "y"}]}),
+    "patch": ("PATCH", "", {"title": "other"}),
+    "suspend": ("POST", "/suspend", None),
+    "end": ("DELETE", "", None),
+    "delete a message": ("DELETE", "/messages/{message}", None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("path", ["", "/messages"])
+async def test_a_change_is_seen_at_once_in_every_process(two, without, change, path):
+    first, second = two
+    session = await opened(first, metadata={"message_count": 7, "x": '"version":1,'})
+    message = await said(first, session, "before")
+    for client in two:
+        await copied(client, session + path)
+    method, where, body = CHANGES[change]
+    done = await first.request(method, session + where.format(message=message["id"]), json=body)
+
+    assert done.status_code < 300, done.text
+    expected = await without.get(session + path)
+    for client in (second, first):
+        answer = await client.get(session + path)
+        assert answer.content == expected.content
+        assert answer.headers.get("ETag") == expected.headers.get("ETag")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 49, 50, 51, 60])
+async def test_a_page_from_a_copy_is_the_page_from_postgresql(two, without, count):
+    first, second = two
+    session = await opened(first)
+    await copied(second, f"{session}/messages")
+    if count:
+        first_half, rest = count // 2, count - count // 2
+        for many in (first_half, rest - 1):
+            if many > 0:
+                texts = [{"content": f"text {n}"} for n in range(many)]
+                await first.post(f"{session}/messages/batch", json={"messages": texts})
+        await copied(second, f"{session}/messages")
+        await said(first, session, "last")
+    for limit in (1, 2, 49, 50):
+        path = f"{session}/messages?limit={limit}"
+        expected = await without.get(path)
+        answer = await second.get(path)
+
+        assert answer.content == expected.content
+        if expected.json()["next_cursor"]:
+            behind = f"{path}&cursor={answer.json()['next_cursor']}"
+            assert (await second.get(behind)).content == (await without.get(behind)).content
+
+
+async def test_a_purged_session_is_gone_at_once_in_every_process(two):
+    first, second = two
+    session = await opened(first)
+    await copied(second, session)
+    await copied(second, f"{session}/messages")
+    await first.delete(session, params={"mode": "purge"})
+
+    assert [(await second.get(session + path)).status_code for path in ("", "/messages")] == [404, 404]
+
+
+async def test_a_refusal_tells_as_well(two, without, forget_copies):
+    first, second = two
+    session = await opened(first)
+    await copied(second, session)
+    await without.delete(session)  # a process that settles nothing: as one that died after its commit
+    refused = await first.post(f"{session}/messages", json={"content": "x"})
+    answer = await second.get(session)
+    await forget_copies()
+
+    assert refused.json()["code"] == "session_not_active"
+    assert answer.json()["status"] == "ended"
+
+
+async def test_who_reads_of_an_event_finds_what_it_tells_of(two, without, forget_copies):
+    first, second = two
+    session = await opened(first)
+    await copied(second, session)
+    await without.patch(session, json={"title": "other"})
+    events = await first.get(f"{session}/events")
+    answer = await second.get(session)
+    await forget_copies()
+
+    assert events.json()["data"][-1]["type"] == "session.updated"
+    assert answer.json()["title"] == "other"
+
+
+async def test_another_user_or_tenant_finds_nothing_in_a_copy(two, app, client_of, make_key, tenant):
+    session = await opened(two[0], user_id="ada")
+    for path in ("", "/messages"):
+        await copied(two[0], session + path)
+    for secret in (await make_key(tenant, user="eve"), await make_key("another")):
+        async with client_of(app, secret) as client:
+            client.base_url = httpx2.URL(BASE)
+
+            assert [(await client.get(session + path)).status_code for path in ("", "/messages")] == [404, 404]
+    async with client_of(app, await make_key(tenant, user="ada")) as client:
+        client.base_url = httpx2.URL(BASE)
+
+        assert (await client.get(session)).headers["X-Cache"] == "hit"
+
+
+async def test_a_copy_answers_if_none_match(two):
+    session = await opened(two[0])
+    await copied(two[0], session)
+    answer = await two[0].get(session, headers={"If-None-Match": '"1"'})
+
+    assert (answer.status_code, answer.headers["X-Cache"], answer.content) == (304, "hit", b"")
+
+
+async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(two):
+    first, _second = two
+    session = await opened(first)
+    acknowledged = 0
+    behind: list[tuple[int, int]] = []
+    seen: list[str] = []
+    writing = True
+
+    async def write(client: httpx2.AsyncClient, count: int) -> None:
+        nonlocal acknowledged
+        for n in range(count):
+            seq = (await said(client, session, str(n)))["seq"]
+            acknowledged = max(acknowledged, seq)
+
+    async def read(client: httpx2.AsyncClient) -> None:
+        while writing:
+            floor = acknowledged
+            whole = await client.get(session)
+            page = await client.get(f"{session}/messages?limit=5")
+            newest = page.json()["data"][0]["seq"] if page.json()["data"] else 0
+            seen.extend((whole.headers["X-Cache"], page.headers["X-Cache"]))
+            behind.extend((floor, found) for found in (whole.json()["message_count"], newest) if found < floor)
+            numbers = [message["seq"] for message in page.json()["data"]]
+            assert numbers == list(range(newest, newest - len(numbers), -1))
+
+    reading = [asyncio.create_task(read(client)) for client in two for _ in range(3)]
+    await asyncio.gather(*(write(client, 60) for client in two for _ in range(3)))
+    writing = False
+    await asyncio.gather(*reading)
+
+    assert behind == []
+    assert "hit" in seen
+
+
+async def test_of_many_who_ask_for_what_is_not_there_few_ask_postgresql(two, forget_copies):
+    session = await opened(two[0])
+    await forget_copies()
+    answers = await asyncio.gather(*(two[0].get(session) for _ in range(100)))
+
+    assert len({answer.content for answer in answers}) == 1
