@@ -17,7 +17,7 @@ from typing import Protocol
 
 import msgspec
 
-from service.domain.errors import TooManyStreams, Unavailable
+from service.domain.errors import ProcessFull, TooManyStreams, Unavailable
 from service.log import get_logger
 
 STREAMS_MAX = 2000
@@ -223,10 +223,10 @@ class Streams:
 
         Raises:
             TooManyStreams: the caller has as many as one caller may have in one process.
-            Unavailable: the process has as many as it takes, or is about to stop.
+            ProcessFull: it has as many as it takes, or is about to stop.
         """
         if self._is_stopping or self.count >= STREAMS_MAX:
-            raise Unavailable("This process takes no more streams right now; try again, and with your last event's id.")
+            raise ProcessFull("This process takes no more streams right now; try again, and with your last event's id.")
         if self._callers[caller] >= STREAMS_PER_CALLER_MAX:
             raise TooManyStreams
         self._callers[caller] += 1

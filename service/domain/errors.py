@@ -258,5 +258,9 @@ class Unavailable(DomainError):
     code = "unavailable"
 
 
+class ProcessFull(Unavailable):
+    """This process has as many as it takes of what stays open; try again."""
+
+
 class StorageUnavailable(Unavailable):
     """The files cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""

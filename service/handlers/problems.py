@@ -143,13 +143,23 @@ def document_of(error: DomainError, instance: str, request_id: Any) -> dict[str,
 def on_domain_error(request: Request[Any, Any, Any], error: DomainError) -> Response[bytes]:
     """Answer a refusal; one that is our own trouble gets its line in the log here."""
     if isinstance(error, errors.Unavailable):
-        cause = error.__cause__
-        LOG.warning(
-            "storage.unavailable" if isinstance(error, errors.StorageUnavailable) else "database.unavailable",
-            request_id=request.scope.get(REQUEST_ID_KEY),
-            error=None if cause is None else type(cause).__name__,
-        )
+        _log_trouble(request, error)
     return problem_response(request, error)
+
+
+def _log_trouble(request: Request[Any, Any, Any], error: errors.Unavailable) -> None:
+    cause = error.__cause__
+    known = {
+        "request_id": request.scope.get(REQUEST_ID_KEY),
+        "error": None if cause is None else type(cause).__name__,
+    }
+    match error:
+        case errors.StorageUnavailable():
+            LOG.warning("storage.unavailable", **known)
+        case errors.ProcessFull():
+            LOG.warning("process.full", **known)
+        case _:
+            LOG.warning("database.unavailable", **known)
 
 
 def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.errors import TooManyWaits, Unavailable
+from service.domain.errors import ProcessFull, TooManyWaits, Unavailable
 from service.domain.tool_call import CallStatus
 from service.log import get_logger
 from service.store import tool_calls
@@ -54,10 +54,10 @@ class Watch:
 
         Raises:
             TooManyWaits: `who` waits for as many as one caller may in one process.
-            Unavailable: as many wait as the process takes.
+            ProcessFull: as many wait as it takes.
         """
         if len(self._waiters) >= WAITS_MAX:
-            raise Unavailable("This process takes no more waits right now; try again, or ask without waiting.")
+            raise ProcessFull("This process takes no more waits right now; try again, or ask without waiting.")
         if self._callers[who] >= WAITS_PER_CALLER_MAX:
             raise TooManyWaits
         self._callers[who] += 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import msgspec
 import pytest
+from conversations import query
 
 from service.settings import Switch
 
@@ -216,3 +217,26 @@ async def test_of_many_who_ask_for_what_is_not_there_few_ask_postgresql(two, for
     answers = await asyncio.gather(*(two[0].get(session) for _ in range(100)))
 
     assert len({answer.content for answer in answers}) == 1
+
+
+async def test_a_copy_ends_before_its_session_does(two, database):
+    """Whatever is shown once PostgreSQL's clock says that its time is over shows it, though copies stood until then."""
+    session = await opened(two[0])
+    session_id = UUID(session.rpartition("/")[2])
+    await query(
+        database, "UPDATE sessions SET expires_at = clock_timestamp() + interval '1 s' WHERE id = $1", session_id
+    )
+    outcomes, shown = [], []
+    async with asyncio.timeout(30):
+        while len(shown) < 10:
+            (now,) = await query(
+                database, "SELECT expires_at <= clock_timestamp() AS is_over FROM sessions WHERE id = $1", session_id
+            )
+            for client in two:
+                answer = await client.get(session)
+                outcomes.append(answer.headers["X-Cache"])
+                if now["is_over"]:
+                    shown.append(answer.json()["status"])
+
+    assert "hit" in outcomes
+    assert set(shown) == {"ended"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +14,7 @@ import httpx2
 import msgspec
 import pytest
 import sqlalchemy as sa
+import structlog
 from conversations import inspected
 from invariants import violations
 from places import Place, pieces
@@ -22,6 +25,8 @@ from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.attachment import Attachment, AttachmentStatus
 from service.domain.caller import Scope
 from service.ids import new_id
+from service.log import configure_logging
+from service.settings import LogLevel
 from service.store import blobs
 from service.store.blobs import Stored
 from service.store.engine import Database, Statement
@@ -157,3 +162,23 @@ async def raw_redis(redis_url):
     client = Redis.from_url(redis_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def log_lines():
+    """All that is logged from now on, as the processes log it, line by line."""
+    configured, root = structlog.get_config(), logging.getLogger()
+    names = ("arq", "asyncpg", "alembic", "httpx2", "httpcore2", "uvicorn")
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", *names)}
+    configure_logging(LogLevel.DEBUG)
+    of_service, of_libraries = io.BytesIO(), io.StringIO()
+    structlog.configure(
+        **structlog.get_config()
+        | {"logger_factory": structlog.BytesLoggerFactory(file=of_service), "cache_logger_on_first_use": False}
+    )
+    root.handlers[0].setStream(of_libraries)
+    yield lambda: [line for line in (of_service.getvalue().decode() + of_libraries.getvalue()).split("\n") if line]
+    structlog.configure(**configured)
+    root.handlers[:] = handlers
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

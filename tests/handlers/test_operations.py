@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
-import logging
 import re
 import shutil
 import tempfile
@@ -15,14 +13,11 @@ from pathlib import Path
 import jwt
 import msgspec
 import pytest
-import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.caller import Scope
 from service.embedded.servers import EmbeddedServers
-from service.log import configure_logging
-from service.settings import LogLevel
 from service.store import migrate
 from service.store.engine import Database
 
@@ -247,26 +242,6 @@ async def test_when_postgresql_comes_back_the_same_app_goes_on(app_with, client_
     assert (not_ready[0], not_ready[1]["postgresql"]) == (503, "away")
     assert (back.status_code, ready[0]) == (201, 200)
     assert [message["content"] for message in messages] == ["back"]
-
-
-@pytest.fixture
-def log_lines():
-    """All that is logged from now on, as the processes log it, line by line."""
-    configured, root = structlog.get_config(), logging.getLogger()
-    names = ("arq", "asyncpg", "alembic", "httpx2", "httpcore2", "uvicorn")
-    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", *names)}
-    configure_logging(LogLevel.DEBUG)
-    of_service, of_libraries = io.BytesIO(), io.StringIO()
-    structlog.configure(
-        **structlog.get_config()
-        | {"logger_factory": structlog.BytesLoggerFactory(file=of_service), "cache_logger_on_first_use": False}
-    )
-    root.handlers[0].setStream(of_libraries)
-    yield lambda: [line for line in (of_service.getvalue().decode() + of_libraries.getvalue()).split("\n") if line]
-    structlog.configure(**configured)
-    root.handlers[:] = handlers
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 async def test_no_log_line_holds_what_was_said_or_a_secret(app, client_of, make_key, tenant, settings, log_lines):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ async def test_one_wait_too_many_of_a_caller_is_refused_and_others_are_not(
     assert (len(watch._waiters), watch._callers.total()) == (0, 0)
 
 
-async def test_a_process_takes_so_many_waits_and_no_more(api, call, watch, monkeypatch):
+async def test_a_process_takes_so_many_waits_and_no_more(api, call, watch, monkeypatch, log_lines):
     monkeypatch.setattr(waiting, "WAITS_MAX", 1)
     waiting_ones = await waits(api, call, watch, 1)
     refused = await api.get(f"{call}?wait=60")
@@ -64,3 +65,6 @@ async def test_a_process_takes_so_many_waits_and_no_more(api, call, watch, monke
     await asyncio.gather(*waiting_ones)
 
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (503, "unavailable", "1")
+    assert [json.loads(line)["event"] for line in log_lines() if "unavailable" in line or "full" in line] == [
+        "process.full"
+    ]
