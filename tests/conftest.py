@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 from places import Place
-from spoiling import WAYS, Spoiler
+from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.app import create_app
 from service.blobs import BlobStore
@@ -38,9 +37,6 @@ from service.store import migrate
 from service.store.engine import Database, Tx
 
 TEMPLATE = "holdfast_template"
-TEST_CACHE = os.environ.get("TEST_CACHE", "")
-"""How the cache fares in all tests but its own: `off`, `cold`, `poisoned`; well, without."""
-
 DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
 

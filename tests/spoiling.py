@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import threading
@@ -13,6 +14,9 @@ from redis.exceptions import RedisError
 
 from service.copies.names import GENERATION, SCHEMA, session_of
 from service.copies.scripts import GENERATION_BYTES, MARK
+
+TEST_CACHE = os.environ.get("TEST_CACHE", "")
+"""How the cache fares in all tests but its own: `off`, `cold`, `poisoned`; well, without."""
 
 COLD_SECONDS = 0.005
 SPOILING_SECONDS = 0.002

@@ -21,6 +21,7 @@ from typing import Self
 
 import httpx2
 from ledger import Ledger
+from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.domain.work import Queue
 from service.embedded import launch
@@ -187,6 +188,7 @@ class Stack:
         self.workers: list[Part] = []
         self.ledger = Ledger("")
         self.environment: dict[str, str] = {}
+        self._spoiler: Spoiler | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -211,8 +213,11 @@ class Stack:
             DATABASE_URL=database_url,
             REDIS_URL=redis_url,
             HOLDFAST_DATA_DIR=str(self.folder),
+            **({"HOLDFAST_CACHE": "off"} if TEST_CACHE == "off" else {}),
             **self._settings,
         )
+        if TEST_CACHE in WAYS:
+            self._spoiler = Spoiler(redis_url, *WAYS[TEST_CACHE])
         logs = self.folder / "processes"
         logs.mkdir()
         self.webs = [Web(f"web{number}", self.environment, logs) for number in range(self._webs)]
@@ -285,6 +290,8 @@ class Stack:
         for part in self.parts:
             if part.running:
                 part.kill()
+        if self._spoiler is not None:
+            self._spoiler.stop()
         self.servers.stop()
         self.ledger.close()
         moved = self.folder / "moved-to"
