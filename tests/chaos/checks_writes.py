@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
-from evidence import STAGED, Evidence
+from evidence import STAGED, Evidence, FileRow
 from history import FAIL, INFO, History, Op
 from verdicts import Verdict
+
+from service.domain.attachment import INTERRUPTED_TOO_OFTEN
 
 SPEAKING = {"append", "batch", "ask", "open"}
 READING = {"read_session", "read_history", "read_event", "download"}
@@ -160,7 +162,8 @@ def files_whole(history: History, evidence: Evidence) -> Verdict:
     keys = {sha256: key for key, sha256 in evidence.stored.items()}
     ready = [row for row in evidence.files if not row.is_deleted]
     for row in ready:
-        verdict.demand(row.status == "ready", f"the file {row.id} came to no good end: {row.status}")
+        is_good = row.status == "ready" or _is_given_up(row)
+        verdict.demand(is_good, f"the file {row.id} came to no good end: {row.status}, {row.error}")
         bytes_found = evidence.found.get(keys.get(row.sha256, ""))
         verdict.demand(bytes_found == row.sha256, f"the file {row.id} has not its bytes: {bytes_found}")
     for key in evidence.found:
@@ -169,8 +172,18 @@ def files_whole(history: History, evidence: Evidence) -> Verdict:
     downloads = [op for op in history.ops if op.kind == "download" and op.is_ok]
     for op in downloads:
         verdict.demand(op.told["is_same"], f"{_name(op)} brought other bytes of {op.wish['file']}")
-    verdict.counts = {"files": len(ready), "downloads": len(downloads), "objects": len(evidence.found)}
+    verdict.counts = {
+        "files": len(ready),
+        "given up after three kills": sum(map(_is_given_up, ready)),
+        "downloads": len(downloads),
+        "objects": len(evidence.found),
+    }
     return verdict
+
+
+def _is_given_up(row: FileRow) -> bool:
+    """Whoever was killed three times while it held the same file is promised to leave it alone, until it is retried."""
+    return row.status == "failed" and row.error == INTERRUPTED_TOO_OFTEN
 
 
 def _name(op: Op) -> str:

@@ -58,6 +58,7 @@ class FileRow:
     sha256: str
     size: int
     is_deleted: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True)

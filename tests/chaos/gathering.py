@@ -33,7 +33,8 @@ MESSAGES = (
 EVENTS = "SELECT session_id::text, seq, id::text, type, data::text FROM events ORDER BY 1, 2"
 CALLS = "SELECT session_id::text, id::text, status, decided_by FROM tool_calls"
 FILES = """
-    SELECT session_id::text, id::text, status, encode(sha256, 'hex'), size, deleted_at IS NOT NULL FROM attachments
+    SELECT session_id::text, id::text, status, encode(sha256, 'hex'), size, deleted_at IS NOT NULL, error
+    FROM attachments
 """
 BLOBS = "SELECT key, encode(sha256, 'hex') FROM blobs"
 LOOSE = "SELECT key FROM loose_blobs"

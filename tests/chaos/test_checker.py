@@ -159,6 +159,7 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a session miscounts its messages": ("3", lambda _h, e: swap(e.sessions, 0, message_count=2)),
     "a session miscounts what is pending": ("3", lambda _h, e: swap(e.sessions, 0, pending=1)),
     "events tell another status of a call": ("3", lambda _h, e: swap(e.calls, 0, status="completed")),
+    "a file failed for another reason": ("9", lambda _h, e: swap(e.files, 0, status="failed", error="damaged")),
     "events tell another status of a file": ("3", lambda _h, e: swap(e.files, 0, status="failed")),
     "an impossible move": ("4", lambda _h, e: swap(e.events, 11, type="session.resumed")),
     "a message after the end": ("4", lambda _h, e: swap(e.events, 1, type="session.ended")),
