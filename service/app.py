@@ -17,6 +17,7 @@ from service.handlers import (
     api_keys,
     attachments,
     context,
+    deliveries,
     event_streams,
     events,
     lifecycle,
@@ -112,6 +113,7 @@ def create_app(settings: Settings) -> Edge:
             *events.HANDLERS,
             *event_streams.HANDLERS,
             *webhooks.HANDLERS,
+            *deliveries.HANDLERS,
             *api_keys.HANDLERS,
         ],
     )

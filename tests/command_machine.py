@@ -43,8 +43,7 @@ class CommandMachine(RuleBasedStateMachine):
             return refusal.code
 
     def conclude(self) -> None:
-        """Compare the whole story with the model's, after the last step."""
-        raise NotImplementedError
+        """Compare the whole story with the model's, after the last step; a machine without one has nothing to say."""
 
     def teardown(self) -> None:
         """In the end the whole story must be the one that the model told, and sound in itself."""

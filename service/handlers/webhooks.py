@@ -1,30 +1,25 @@
-"""`/webhooks` (scope `webhooks:manage`): endpoints, their secrets, and what became of their deliveries.
+"""`/webhooks` (scope `webhooks:manage`): endpoints and their secrets.
 
 Endpoints are the tenant's, as API keys are: whoever holds the scope sees all of them, a user's credentials, too.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import FromPath, JSONBody, QueryParameter
-from msgspec import UNSET, Meta, UnsetType
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET, UnsetType
 
-from service.commands import deliveries as sending
 from service.commands import webhooks as commands
 from service.domain.address import is_public
 from service.domain.caller import Scope
-from service.domain.delivery import Delivery, DeliveryStatus
 from service.domain.errors import (
-    DeliveryNotFound,
     Fault,
     InvalidReference,
     InvalidRequest,
-    WebhookDisabled,
     WebhookLimitExceeded,
     WebhookNotFound,
 )
@@ -41,12 +36,11 @@ from service.handlers.cursors import (
     read_cursor,
 )
 from service.handlers.encoding import respond
-from service.handlers.identifiers import CANONICAL_UUID, identifier
+from service.handlers.identifiers import identifier
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
-from service.handlers.writing import Answer, cause_of, write
+from service.handlers.writing import Answer, write
 from service.resolver import resolve
-from service.store import delivery_pages
 from service.store import webhooks as store
 
 
@@ -75,22 +69,6 @@ class WebhookWithSecret(msgspec.Struct, frozen=True):
 
     webhook: Webhook
     secret: str
-
-
-class RedeliverSince(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which deliveries to send again: made at or after `since`, and ended in one of `statuses`."""
-
-    since: Annotated[datetime, Meta(tz=True)]
-    statuses: Annotated[list[DeliveryStatus], Meta(min_length=1, max_length=len(DeliveryStatus))] = msgspec.field(
-        default_factory=lambda: [DeliveryStatus.FAILED, DeliveryStatus.CANCELLED]
-    )
-
-
-class Redelivered(msgspec.Struct, frozen=True):
-    """How many deliveries are sent again. `has_more`: as many as one request takes; ask again for the rest."""
-
-    count: int
-    has_more: bool
 
 
 @post(
@@ -219,92 +197,6 @@ async def rotate_webhook_secret(request: HoldfastRequest, webhook_id: FromPath[s
     return await write(request, effect)
 
 
-@post(
-    "/webhooks/{webhook_id:str}/test",
-    before_request=requires(Scope.WEBHOOKS_MANAGE),
-    status_code=202,
-    opt={REFUSALS: [WebhookNotFound, WebhookDisabled]},
-    operation_id="testWebhook",
-)
-async def test_webhook(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[Delivery]:
-    """Send a `webhook.test` to an endpoint, once: like an event, but of no session. Its delivery tells the end."""
-    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
-
-    async def effect(tx: Any) -> Answer:
-        made = await sending.send_test(tx, caller, wanted, cause_of(request))
-        return Answer.of(made, status=202)
-
-    return await write(request, effect)
-
-
-@get(
-    "/webhooks/{webhook_id:str}/deliveries",
-    before_request=requires(Scope.WEBHOOKS_MANAGE),
-    opt={REFUSALS: [WebhookNotFound]},
-    operation_id="listDeliveries",
-)
-async def list_deliveries(
-    request: HoldfastRequest,
-    webhook_id: FromPath[str],
-    status: Annotated[
-        DeliveryStatus | None, QueryParameter(description="Only these; `failed` are those given up.")
-    ] = None,
-    limit: Limit = PAGE_ROWS_DEFAULT,
-    cursor: CursorText = None,
-) -> Response[Page[Delivery]]:
-    """Page through an endpoint's deliveries, newest first. Finished ones are kept for 30 days."""
-    wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
-    listing = fingerprint("deliveries", wanted, status)
-    before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
-        if await store.get(tx, tenant_id, wanted) is None:
-            raise WebhookNotFound
-        rows = await delivery_pages.page(tx, wanted, status=status, before_id=before_id, limit=limit + 1)
-    return respond(page_of(rows, limit, listing, lambda delivery: delivery.id))
-
-
-@post(
-    "/webhooks/{webhook_id:str}/deliveries/{delivery_id:str}/redeliver",
-    before_request=requires(Scope.WEBHOOKS_MANAGE),
-    status_code=202,
-    opt={REFUSALS: [WebhookNotFound, DeliveryNotFound, WebhookDisabled]},
-    operation_id="redeliver",
-)
-async def redeliver(
-    request: HoldfastRequest, webhook_id: FromPath[str], delivery_id: FromPath[str]
-) -> Response[Delivery]:
-    """Send a delivery again, with the same `webhook-id`: a finished one anew, one that waits for a retry now."""
-    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
-    named = UUID(delivery_id) if CANONICAL_UUID.fullmatch(delivery_id) else None  # no such webhook goes before
-
-    async def effect(tx: Any) -> Answer:
-        return Answer.of(await sending.redeliver(tx, caller, wanted, named), status=202)
-
-    return await write(request, effect)
-
-
-@post(
-    "/webhooks/{webhook_id:str}/redeliver",
-    before_request=requires(Scope.WEBHOOKS_MANAGE),
-    status_code=202,
-    opt={REFUSALS: [WebhookNotFound, WebhookDisabled]},
-    operation_id="redeliverSince",
-)
-async def redeliver_since(
-    request: HoldfastRequest, webhook_id: FromPath[str], data: JSONBody[RedeliverSince]
-) -> Response[Redelivered]:
-    """Send again what was made since a time and was given up or cancelled, the oldest first, in order."""
-    wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
-    if DeliveryStatus.PENDING in data.statuses:
-        raise InvalidRequest([Fault("body.statuses", "Pending deliveries are on their way already")])
-
-    async def effect(tx: Any) -> Answer:
-        count = await sending.redeliver_since(tx, caller, wanted, since=data.since, statuses=data.statuses)
-        return Answer.of(Redelivered(count, has_more=count >= sending.REDELIVERED_MAX), status=202)
-
-    return await write(request, effect)
-
-
 async def _refuse_bad_url(request: HoldfastRequest, url: str) -> None:
     """Refuse a URL that is badly written, or leads inward. One whose name nobody knows yet is looked at when called.
 
@@ -334,8 +226,4 @@ HANDLERS = [
     change_webhook,
     delete_webhook,
     rotate_webhook_secret,
-    test_webhook,
-    list_deliveries,
-    redeliver,
-    redeliver_since,
 ]

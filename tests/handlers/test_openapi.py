@@ -17,11 +17,12 @@ from service.domain.message import Message, MessageDraft
 from service.domain.session import Session
 from service.handlers.api_keys import CreateApiKey, CreatedApiKey
 from service.handlers.bodies import decoded
+from service.handlers.deliveries import RedeliverSince
 from service.handlers.examples import EXAMPLES
 from service.handlers.messages import MessageBatch
 from service.handlers.problems import STATUSES
 from service.handlers.sessions import ChangeSession, CreateSession
-from service.handlers.webhooks import ChangeWebhook, CreateWebhook, RedeliverSince, WebhookWithSecret
+from service.handlers.webhooks import ChangeWebhook, CreateWebhook, WebhookWithSecret
 
 KINDS: dict[str, Any] = {
     kind.__name__: kind
