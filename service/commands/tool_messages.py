@@ -12,8 +12,9 @@ from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, PayloadTooLarge, SessionExpired, SessionNotFound
 from service.domain.event import Cause, EventType
 from service.domain.message import Message, MessageDraft, Role, attachments_of
+from service.domain.policy import asked_for
 from service.domain.session import Status, refusal_of_append
-from service.domain.tool_call import ARGUMENTS_BYTES_MAX, Action, CallStatus, Request, ToolCall, after_step, asked_for
+from service.domain.tool_call import ARGUMENTS_BYTES_MAX, Action, CallStatus, Request, ToolCall, after_step
 from service.ids import new_id
 from service.store import appends, attachments, sessions, tool_calls
 from service.store.engine import Tx

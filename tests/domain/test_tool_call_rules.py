@@ -11,6 +11,7 @@ import pytest
 
 from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
+from service.domain.policy import asked_for, verdict_of
 from service.domain.session import SessionConfig
 from service.domain.tool_call import (
     OPEN,
@@ -24,10 +25,8 @@ from service.domain.tool_call import (
     after_step,
     allowed_actions,
     as_of,
-    asked_for,
     cancelled,
     event_of,
-    verdict_of,
     why_cancelled,
 )
 from service.ids import new_id
