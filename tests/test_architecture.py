@@ -28,6 +28,7 @@ FOLDERS = (*OURS, "tests", "bench")
 SUPPORT = {
     "blobs",
     "cache",
+    "channels",
     "copies",
     "encoding",
     "ids",
@@ -74,7 +75,8 @@ DOORS: dict[str, set[str]] = {
     "faults": {"log"},
     "queue": {"domain", "faults", "log"},
     "wakeups": {"log"},
-    "streams": {"domain", "log"},
+    "channels": {"domain", "log"},
+    "streams": {"channels", "domain", "log"},
     "pipelining": set(),
     "rates": {"log", "pipelining"},
     "blobs": {"domain", "faults"},

@@ -7,6 +7,7 @@ from functools import cached_property
 from uuid import UUID
 
 from service.cache import Teller
+from service.channels import Frame, Source
 from service.domain.caller import Caller, CallerKind
 from service.domain.event import Event, EventType
 from service.handlers.cursors import fingerprint, write_cursor
@@ -14,7 +15,6 @@ from service.handlers.encoding import encode
 from service.store import events, feed
 from service.store.engine import Database
 from service.store.feed import View
-from service.streams import Frame, Source
 from service.wakeups import feed_key, session_key
 
 LAST = frozenset({EventType.SESSION_ENDED, EventType.SESSION_EXPIRED})

@@ -9,6 +9,7 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 from msgspec import Meta
 
+from service.channels import Source
 from service.commands.tickets import issue_ticket, use_ticket
 from service.domain import errors
 from service.domain.caller import Scope
@@ -27,7 +28,6 @@ from service.handlers.streaming import EventStream
 from service.handlers.writing import Answer, write
 from service.store import events, feed
 from service.store.feed import View
-from service.streams import Source
 
 READS = (Scope.SESSIONS_READ,)
 LAST_EVENT_ID = "last-event-id"

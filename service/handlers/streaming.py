@@ -10,13 +10,14 @@ from typing import Any
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from service.channels import PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.errors import Unavailable
 from service.domain.ticket import Credential
 from service.handlers.authentication import Authenticator
 from service.handlers.problems import REQUEST_ID_KEY
 from service.log import get_logger
 from service.metrics import Metrics
-from service.streams import PAGE_EVENTS, Ending, Frame, Source, Streams, Watcher
+from service.streams import Streams
 
 BEAT_SECONDS = 15.0
 """A comment at least this often keeps proxies from closing the line; as often the credentials are looked at again."""

@@ -11,22 +11,13 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import TooManyStreams, Unavailable
 from service.domain.ticket import Credential
 from service.handlers.streaming import EventStream
 from service.metrics import Metrics
-from service.streams import (
-    BUFFER_BYTES_MAX,
-    PAGE_EVENTS,
-    STREAMS_MAX,
-    STREAMS_PER_CALLER_MAX,
-    Ending,
-    Frame,
-    Source,
-    Streams,
-    Watcher,
-)
+from service.streams import STREAMS_MAX, STREAMS_PER_CALLER_MAX, Streams
 
 KEY = b"k" * 16
 TURNS_MAX = 500
