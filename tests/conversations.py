@@ -143,6 +143,16 @@ async def query(database: Database, text: str, *arguments: Any) -> list[asyncpg.
         return await tx._connection.fetch(text, *arguments)
 
 
+async def crowd(database_url: str, *statements: str) -> None:
+    """Fill a database of the test's own with much at once: without the product's limits, on however slow a machine."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
 async def let_its_time_pass(database: Database, session_id: UUID) -> None:
     """Move all that a session has seen into the past, so that its time was over a second ago."""
     async with database.begin() as tx:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from conversations import filed, inspected, opened, query, service_of, user_of
+from conversations import crowd, filed, inspected, opened, query, service_of, user_of
 
 from service.domain.attachment import Attachment, AttachmentStatus, AttachmentType, Outcome
 from service.domain.caller import Caller
@@ -383,20 +383,21 @@ async def test_a_failed_file_that_is_retried_has_all_its_attempts_again(
     assert await recorded(own_database, last) is None
 
 
-async def test_the_next_claim_is_found_by_its_index_among_many_files_that_are_done(own_database: Database, tenant: str):
-    await query(
-        own_database,
+async def test_the_next_claim_is_found_by_its_index_among_many_files_that_are_done(
+    own_database_url: str, own_database: Database
+):
+    await crowd(
+        own_database_url,
         """
         INSERT INTO attachments (tenant_id, session_id, id, filename, content_type, declared_content_type, size, sha256,
             attachment_type, status, properties, metadata, uploaded_at, processed_at, due_at, attempt_count,
             lease_token)
-        SELECT $1, gen_random_uuid(), gen_random_uuid(), 'f', 'x/y', 'x/y', 1, '', 'other', 'ready', '{}', '{}',
+        SELECT 'tenant-1', gen_random_uuid(), gen_random_uuid(), 'f', 'x/y', 'x/y', 1, '', 'other', 'ready', '{}', '{}',
                now(), now(), now(), 1, 1
         FROM generate_series(1, 20000)
         """,
-        tenant,
+        "ANALYZE attachments",
     )
-    await query(own_database, "ANALYZE attachments")
 
     plan = await query(own_database, f"EXPLAIN {inspections.CLAIM.text}")
 

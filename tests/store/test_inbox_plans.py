@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-from conversations import service_of, user_of
+from conversations import crowd, service_of, user_of
 
 from service.domain.caller import Caller
 from service.domain.tool_call import CallStatus
@@ -51,30 +51,31 @@ class Explained(msgspec.Struct):
 @pytest.fixture(scope="module")
 async def crowded(new_database_url: Any) -> AsyncIterator[Database]:
     """50,000 calls of one agent in 500 sessions of ten users: 100 wait, two run, the rest is done."""
-    database = Database(await new_database_url(), connections_max=1)
+    url = await new_database_url()
+    await crowd(
+        url,
+        f"""
+        WITH spoken AS (
+            INSERT INTO sessions (id, tenant_id, user_id, agent_id, status, config, metadata, tags, message_count,
+                attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq, created_at,
+                updated_at, expires_at)
+            SELECT gen_random_uuid(), 'tenant-1', 'user-' || n % 10, 'agent', 'active',
+                   '{{"max_messages": 10, "timeout_minutes": 60}}', '{{}}', '{{}}', 0, 0, 0, 1, 0, 0,
+                   now(), now(), now() + interval '1 day'
+            FROM generate_series(1, 500) n
+            RETURNING id, user_id
+        ), called AS (SELECT *, row_number() OVER () AS n FROM spoken, generate_series(1, {CALLS // 500}))
+        INSERT INTO tool_calls (tenant_id, session_id, id, message_id, user_id, agent_id, tool_name, arguments,
+            requires_approval, status, created_at, version)
+        SELECT 'tenant-1', id, gen_random_uuid(), gen_random_uuid(), user_id, 'agent', 'shell', '{{}}', true,
+               CASE WHEN n % {CALLS // PENDING} = 0 THEN 'pending' WHEN n IN (1, 2) THEN 'running'
+                    ELSE 'completed' END, now(), 1
+        FROM called
+        """,
+        "VACUUM ANALYZE sessions, tool_calls",
+    )
+    database = Database(url, connections_max=1)
     await database.open()
-    async with database.connect() as tx:
-        await tx._connection.execute(
-            f"""
-            WITH spoken AS (
-                INSERT INTO sessions (id, tenant_id, user_id, agent_id, status, config, metadata, tags, message_count,
-                    attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq, created_at,
-                    updated_at, expires_at)
-                SELECT gen_random_uuid(), 'tenant-1', 'user-' || n % 10, 'agent', 'active',
-                       '{{"max_messages": 10, "timeout_minutes": 60}}', '{{}}', '{{}}', 0, 0, 0, 1, 0, 0,
-                       now(), now(), now() + interval '1 day'
-                FROM generate_series(1, 500) n
-                RETURNING id, user_id
-            ), called AS (SELECT *, row_number() OVER () AS n FROM spoken, generate_series(1, {CALLS // 500}))
-            INSERT INTO tool_calls (tenant_id, session_id, id, message_id, user_id, agent_id, tool_name, arguments,
-                requires_approval, status, created_at, version)
-            SELECT 'tenant-1', id, gen_random_uuid(), gen_random_uuid(), user_id, 'agent', 'shell', '{{}}', true,
-                   CASE WHEN n % {CALLS // PENDING} = 0 THEN 'pending' WHEN n IN (1, 2) THEN 'running'
-                        ELSE 'completed' END, now(), 1
-            FROM called
-            """
-        )
-        await tx._connection.execute("VACUUM ANALYZE sessions, tool_calls")
     yield database
     await database.close()
 

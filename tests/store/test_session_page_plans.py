@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 import pytest
-from conversations import service_of, user_of
+from conversations import crowd, service_of, user_of
 
 from service.domain.caller import Caller
 from service.store import session_pages
@@ -38,21 +38,22 @@ class Explained(msgspec.Struct):
 @pytest.fixture(scope="module")
 async def crowded(new_database_url: Any) -> AsyncIterator[Database]:
     """20,000 sessions of 5 tenants, of 50 users each."""
-    database = Database(await new_database_url(), connections_max=1)
+    url = await new_database_url()
+    await crowd(
+        url,
+        f"""
+        INSERT INTO sessions (id, tenant_id, user_id, agent_id, status, config, metadata, tags, message_count,
+            attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq, created_at,
+            updated_at, expires_at)
+        SELECT gen_random_uuid(), 'tenant-' || n % {TENANTS}, 'user-' || n / {TENANTS} % {USERS}, 'agent', 'active',
+               '{{"max_messages": 10, "timeout_minutes": 60}}', '{{}}', '{{}}', 0, 0, 0, 1, 0, 0, at, at,
+               at + interval '100 days'
+        FROM generate_series(1, {ROWS}) n, LATERAL (SELECT clock_timestamp() - n * interval '10 s' AS at) moment
+        """,
+        "ANALYZE sessions",
+    )
+    database = Database(url, connections_max=1)
     await database.open()
-    async with database.connect() as tx:
-        await tx._connection.execute(
-            f"""
-            INSERT INTO sessions (id, tenant_id, user_id, agent_id, status, config, metadata, tags, message_count,
-                attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq, created_at,
-                updated_at, expires_at)
-            SELECT gen_random_uuid(), 'tenant-' || n % {TENANTS}, 'user-' || n / {TENANTS} % {USERS}, 'agent', 'active',
-                   '{{"max_messages": 10, "timeout_minutes": 60}}', '{{}}', '{{}}', 0, 0, 0, 1, 0, 0, at, at,
-                   at + interval '100 days'
-            FROM generate_series(1, {ROWS}) n, LATERAL (SELECT clock_timestamp() - n * interval '10 s' AS at) moment
-            """
-        )
-        await tx._connection.execute("ANALYZE sessions")
     yield database
     await database.close()
 
