@@ -35,17 +35,21 @@ REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {
 """Event type → what follows from it, in the transaction that takes the event out of the outbox."""
 
 
-async def relay_batch(tx: Tx) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:
-    """Take the oldest events out of the outbox and let each be reacted to; whose workers to wake after the commit.
+async def next_batch(tx: Tx) -> list[OutboxRow]:
+    """The oldest events that wait. Once there is none, all that was committed before the call has been relayed."""
+    return await outbox.oldest(tx, BATCH_ROWS_MAX)
+
+
+async def relay_batch(tx: Tx, batch: list[OutboxRow]) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:
+    """Take these events out of the outbox and let each be reacted to; whose workers to wake after the commit.
 
     Each event gets its place in the order across sessions, too; in whose views is the last of what is returned.
 
-    One relay at a time: another one waits here until this transaction ends, so whatever was committed before a call
-    began is relayed when it returns an empty batch. The rows are gone only when the transaction commits: a crash before
-    that can repeat a reaction, never lose one.
+    One relay at a time: another one waits here until this transaction ends, and finds that what it wanted is gone. The
+    rows are gone only when the transaction commits: a crash before that can repeat a reaction, never lose one.
     """
     await outbox.lead(tx)
-    rows = await outbox.take(tx, BATCH_ROWS_MAX)
+    rows = await outbox.take(tx, batch)
     followed: dict[Reaction, list[OutboxRow]] = defaultdict(list)
     for row in rows:
         for reaction in REACTIONS.get(row.event_type, ()):

@@ -16,12 +16,17 @@ LEADER_LOCK = 0x486F6C64
 
 LEAD = Statement(sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger)))
 
+OLDEST = Statement(
+    sa.text("""
+    SELECT id, tenant_id, session_id, event_seq, event_type, recorded_at FROM outbox ORDER BY id LIMIT :limit
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
+)
+
 TAKE = Statement(
     sa.text("""
-    WITH batch AS (SELECT id FROM outbox ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
-    DELETE FROM outbox USING batch WHERE outbox.id = batch.id
-    RETURNING outbox.id, outbox.tenant_id, outbox.session_id, outbox.event_seq, outbox.event_type, outbox.recorded_at
-    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
+    WITH batch AS (SELECT id FROM outbox WHERE id = ANY (CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE SKIP LOCKED)
+    DELETE FROM outbox USING batch WHERE outbox.id = batch.id RETURNING outbox.id
+    """)
 )
 
 ADVANCE = Statement(
@@ -71,15 +76,9 @@ class Backlog(msgspec.Struct, frozen=True):
     relayed_total: int
 
 
-async def lead(tx: Tx) -> None:
-    """Become the one relay for this transaction, after any other has ended its own."""
-    await tx.value(LEAD, lock=LEADER_LOCK)
-
-
-async def take(tx: Tx, limit: int) -> list[OutboxRow]:
-    """Take the oldest rows out, in order. They are back if the transaction does not commit."""
-    rows = await tx.rows(TAKE, limit=limit)
-    taken = [
+async def oldest(tx: Tx, limit: int) -> list[OutboxRow]:
+    """The oldest rows, in order. They stay."""
+    return [
         OutboxRow(
             row["id"],
             row["tenant_id"],
@@ -88,9 +87,19 @@ async def take(tx: Tx, limit: int) -> list[OutboxRow]:
             EventType(row["event_type"]),
             row["recorded_at"],
         )
-        for row in rows
+        for row in await tx.rows(OLDEST, limit=limit)
     ]
-    return sorted(taken, key=lambda row: row.id)
+
+
+async def lead(tx: Tx) -> None:
+    """Become the one relay for this transaction, after any other has ended its own."""
+    await tx.value(LEAD, lock=LEADER_LOCK)
+
+
+async def take(tx: Tx, rows: list[OutboxRow]) -> list[OutboxRow]:
+    """Take those of these rows out that are there and free. They are back if the transaction does not commit."""
+    taken = {row["id"] for row in await tx.rows(TAKE, ids=[row.id for row in rows])}
+    return [row for row in rows if row.id in taken]
 
 
 async def advance(tx: Tx, count: int) -> Progress:

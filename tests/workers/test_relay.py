@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 from conversations import opened, query, said, service_of
@@ -122,6 +123,43 @@ async def test_events_are_relayed_in_the_order_of_the_outbox(own_database: Datab
     ]
 
 
+class SlowTeller:
+    """Outdates copies once it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, UUID, int]] = []
+        self.is_asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def outdate(self, told: Iterable[tuple[str, UUID, int]]) -> None:
+        self.asked.extend(told)
+        self.is_asked.set()
+        await self.may_answer.wait()
+
+
+async def test_nothing_of_an_event_can_be_seen_before_copies_that_do_not_know_it_are_gone(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    reacted: list[OutboxRow] = []
+
+    async def react(_: Tx, rows: list[OutboxRow]) -> None:
+        reacted.extend(rows)
+
+    monkeypatch.setattr(commands, "REACTIONS", dict.fromkeys(EventType, (react,)))
+    await tell(own_database, 6)
+    teller = SlowTeller()
+    draining = asyncio.create_task(Relay(own_database, teller=teller).drain())
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await teller.is_asked.wait()
+
+    assert reacted == []
+    assert await waiting(own_database) == 6  # so that another relay tells of them, should this one die now
+    assert await query(own_database, "SELECT * FROM event_positions") == []
+
+    teller.may_answer.set()
+    assert await draining == 6
+    assert sorted(teller.asked) == sorted((row.tenant_id, row.session_id, row.event_seq) for row in reacted)
+
+
 def by_session(rows: list[OutboxRow]) -> list[OutboxRow]:
     return sorted(rows, key=lambda row: row.session_id)
 
@@ -159,7 +197,7 @@ async def test_a_batch_whose_transaction_is_undone_is_back_in_the_outbox(own_dat
 
     async def take_and_break() -> None:
         async with own_database.begin() as tx:
-            rows, progress, _, _ = await commands.relay_batch(tx)
+            rows, progress, _, _ = await commands.relay_batch(tx, await commands.next_batch(tx))
             assert (len(rows), progress.relayed_total) == (9, 9)
             raise KeyboardInterrupt
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from service.cache import Teller
-from service.commands.relay import relay_batch
+from service.commands.relay import next_batch, relay_batch
 from service.domain.errors import Unavailable
 from service.domain.work import Queue
 from service.log import get_logger
 from service.store.engine import Database
+from service.store.outbox import OutboxRow
 from service.wakeups import feed_key
 
 LOG = get_logger("relay")
@@ -21,8 +22,9 @@ class Relay:
     """Drains the outbox; calls that come while one runs become a single further one.
 
     `wake` rings the worker of a queue that has something to do now. A bell that is lost is made good by its sweep.
-    `wake_watchers` wakes the streams across sessions, by their keys. Before anybody is woken, `teller` sees to it that
-    no copy is older than what is told: that of a writer that died after its commit, too.
+    `wake_watchers` wakes the streams across sessions, by their keys. Before an event leaves the outbox, and so before
+    any delivery or position of it can be seen, `teller` sees to it that no copy is older than what will be told: that
+    of a writer that died after its commit, too. If the relay dies meanwhile, the event is still there.
     """
 
     def __init__(
@@ -58,14 +60,21 @@ class Relay:
             self._running.release()
 
     async def _drain(self) -> int:
-        relayed = 0
+        relayed, missed = 0, list[OutboxRow]()
         while True:
-            async with self._database.begin() as tx:
-                rows, progress, woken, views = await relay_batch(tx)
-            if not rows:
+            async with self._database.connect() as tx:
+                batch = await next_batch(tx)
+            if not batch:
                 return relayed
             if self._teller is not None:
-                await self._teller.outdate((row.tenant_id, row.session_id, row.event_seq) for row in rows)
+                await self._teller.outdate((row.tenant_id, row.session_id, row.event_seq) for row in batch)
+            async with self._database.begin() as tx:
+                rows, progress, woken, views = await relay_batch(tx, batch)
+            if not rows:  # another relay was faster; or an erasure has them in hand, and the sweep will look again
+                if batch == missed:
+                    return relayed
+                missed = batch
+                continue
             for queue in woken:
                 self._wake(queue)
             self._wake_watchers(*(feed_key(view.tenant_id, view.user_id) for view in views))
