@@ -23,6 +23,7 @@ from service.copies.link import Link, Trouble, new_generation
 from service.copies.names import GENERATION, Kind, session_name
 from service.copies.pulse import BEAT_SECONDS, CALL_SECONDS_MAX, Pulse
 from service.copies.scripts import FILL, READ
+from service.copies.settling import CALL_SECONDS_MAX as SETTLE_SECONDS_MAX
 from service.copies.settling import Change, Settler
 from service.domain.errors import Unavailable
 from service.log import get_logger
@@ -133,7 +134,7 @@ class Cache:
         self._notary: Notary | None = None
         self._pulse = Pulse(Link(pool, CALL_SECONDS_MAX))
         self._settler = Settler(
-            Link(pool, READ_SECONDS_MAX), self._pulse, self._metrics.cache_failures, self._metrics.cache_unconfirmed
+            Link(pool, SETTLE_SECONDS_MAX), self._pulse, self._metrics.cache_failures, self._metrics.cache_unconfirmed
         )
         self._reading = Link(pool, READ_SECONDS_MAX)
         self._filling = Link(pool, READ_SECONDS_MAX)

@@ -21,6 +21,12 @@ from service.copies.scripts import SEQ_DIGITS as DIGITS
 DIGEST_BYTES = 16
 """128 bits: nobody guesses one."""
 
+CONTINUED_BYTES_MAX = 16 * 1024
+"""A larger message is not put behind a window: the copy is deleted, and made anew by who reads it. For one more message
+
+in a copy, nobody's acknowledgement waits until a megabyte has been sealed and sent.
+"""
+
 LENGTH_DIGITS = 8
 MOVING = re.compile(
     rb'"message_count":(\d+),"attachment_count":\d+,"pending_tool_call_count":\d+,"version":(\d+),'
@@ -28,6 +34,9 @@ MOVING = re.compile(
     rb'"ended_at":(?:"[^"]*"|null),"end_reason":(?:"[a-z]+"|null)\}\Z'
 )
 """The end of a session's JSON, behind all that callers have written."""
+
+AROUND_BYTES = HEAD_BYTES + DIGEST_BYTES + DIGITS + 2 * LENGTH_DIGITS
+"""What a copy has beside its own head and the bodies."""
 
 SEQ_AT = len(MARK) + GENERATION_BYTES
 TIMES_AT = SEQ_AT + DIGITS
@@ -162,14 +171,18 @@ class Notary:
         return self._link(key, generation, addition, moving)
 
     def continue_window(self, key: bytes, generation: bytes, addition: Addition) -> bytes:
-        """What is put behind a window's copy once `addition` has been appended."""
+        """What is put behind a window's copy once `addition` has been appended; empty where it is too large."""
+        if len(addition.spoken.body) > CONTINUED_BYTES_MAX:
+            return b""
         return self._link(key, generation, addition, numbered(addition.spoken.seq) + addition.spoken.body)
 
     def _write(self, key: bytes, generation: bytes, seq: int, head: bytes, bodies: list[bytes]) -> bytes | None:
-        lengths = _length(head) + b"%0*d" % (LENGTH_DIGITS, sum(map(len, bodies)))
+        body_bytes = sum(map(len, bodies))
+        if AROUND_BYTES + len(head) + body_bytes > ENTRY_BYTES_MAX:
+            return None
+        lengths = _length(head) + b"%0*d" % (LENGTH_DIGITS, body_bytes)
         rest = b"".join([numbered(seq), lengths, head, *bodies])
-        copy = b"".join([MARK, generation, numbered(seq), NEVER, self._digest(key, generation, rest), rest])
-        return copy if len(copy) <= ENTRY_BYTES_MAX else None
+        return b"".join([MARK, generation, numbered(seq), NEVER, self._digest(key, generation, rest), rest])
 
     def _link(self, key: bytes, generation: bytes, addition: Addition, added: bytes) -> bytes:
         rest = numbered(addition.before) + numbered(addition.after) + _length(added) + added

@@ -14,12 +14,19 @@ from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
 from service.copies.names import GENERATION
 from service.copies.scripts import GENERATION_BYTES, GENERATION_SECONDS, SCRIPTS, Script
 
+CONNECT_SECONDS_MAX = 3.0
+"""A connection that has not come about by then will not. Calls do not wait for it so long; the next ones find it."""
+
 REFUSALS = (ConnectionRefusedError, FileNotFoundError)
 REFUSED = "[Errno 111]"
 
 
 class Trouble(Exception):
     """Redis did not confirm; it may have done what it was asked, and it may be serving others."""
+
+
+class Unanswered(Trouble):
+    """Nothing was heard in time."""
 
 
 class Away(Trouble):
@@ -38,36 +45,49 @@ class Link:
         self._pool = pool
         self._seconds_max = seconds_max
         self._connection: AbstractConnection | None = None
+        self._connecting: asyncio.Task[AbstractConnection] | None = None
         self._turn = asyncio.Lock()
 
-    async def call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
-        """Run a script.
+    async def call(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        arguments: Sequence[bytes | int],
+        *,
+        seconds_max: float | None = None,
+    ) -> Any:
+        """Run a script, within the link's time or within `seconds_max`.
 
         Raises:
             Away, Trouble: see there.
         """
         async with self._turn:
             try:
-                async with asyncio.timeout(self._seconds_max):
+                async with asyncio.timeout(self._seconds_max if seconds_max is None else seconds_max):
                     return await self._call(script, keys, arguments)
             except BusyLoadingError as error:
                 raise Away(type(error).__name__) from error
-            except (RedisError, OSError, TimeoutError) as error:
+            except TimeoutError as error:
+                raise Unanswered(type(error).__name__) from error
+            except (RedisError, OSError) as error:
                 raise (Away if _is_refusal(error) else Trouble)(type(error).__name__) from error
             finally:
                 await self._drop_if_out_of_step()
 
     async def close(self) -> None:
         """Give the connection back."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            (made,) = await asyncio.gather(self._connecting, return_exceptions=True)
+            if isinstance(made, AbstractConnection):
+                await made.disconnect(nowait=True)
         if self._connection is not None:
             await self._connection.disconnect(nowait=True)
             self._connection = None
 
     async def _call(self, script: Script, keys: Sequence[bytes], arguments: Sequence[bytes | int]) -> Any:
         if self._connection is None:
-            connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-            await connection.connect()  # type: ignore[no-untyped-call]
-            self._connection = connection
+            self._connection = await self._connected()
             self._waits = 0
         command = ("EVALSHA", script.digest, len(keys), *keys, *arguments)
         try:
@@ -76,6 +96,25 @@ class Link:
             await self._begin_anew()
             (answer,) = await self._ask([command])
         return answer
+
+    async def _connected(self) -> AbstractConnection:
+        """A new connection. If the caller has no time for it, it comes about all the same, for the next call."""
+        connecting = self._connecting
+        if connecting is None or (connecting.done() and connecting.exception() is not None):  # what failed was then
+            connecting = self._connecting = asyncio.create_task(self._connect(), name="cache-connect")
+        connection = await asyncio.shield(connecting)
+        self._connecting = None
+        return connection
+
+    async def _connect(self) -> AbstractConnection:
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                await connection.connect()  # type: ignore[no-untyped-call]
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
 
     async def _begin_anew(self) -> None:
         """Give Redis the scripts and a new generation, both or neither."""

@@ -30,8 +30,7 @@ class Kind(Enum):
 def session_name(tenant_id: str, session_id: UUID) -> bytes:
     """What the keys of a session's copies begin with.
 
-    The tenant is a digest, because it may hold anything, and stands in braces, which keep a tenant's keys together on a
-    cluster. A copy is never found under another tenant's name.
+    The tenant is a digest, because it may hold anything. A copy is never found under another tenant's name.
     """
     tenant = hashlib.blake2b(tenant_id.encode("utf-8", "surrogateescape"), digest_size=TENANT_BYTES).hexdigest()
     return b"%b{%b}:%b" % (SCHEMA, tenant.encode(), session_id.hex.encode())

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 from typing import NoReturn
 
-from service.copies.link import Link, Trouble, new_generation
+from service.copies.awake import AwakeClock
+from service.copies.link import Link, Trouble, Unanswered, new_generation
 from service.copies.names import GENERATION
 from service.copies.scripts import BEAT, GENERATION_SECONDS
 from service.log import get_logger
@@ -31,6 +32,8 @@ class Pulse:
     """Renews the generation four times in its life, and knows since when nobody has answered."""
 
     def __init__(self, link: Link) -> None:
+        self.clock = AwakeClock()
+        """All that silence proves is counted by it."""
         self.generation: bytes | None = None
         """The one that was renewed last; None while in trouble."""
         self._link = link
@@ -50,6 +53,7 @@ class Pulse:
             self._beating.cancel()
             await asyncio.wait([self._beating], timeout=ANSWER_SECONDS)
         await self._link.close()
+        self.clock.stop()
 
     @property
     def is_failing(self) -> bool:
@@ -64,18 +68,15 @@ class Pulse:
     @property
     def has_long_failed(self) -> bool:
         """Whether nothing was confirmed to this process for as long as a generation lives."""
-        return self._failing_since is not None and self._now() - self._failing_since > OVER_SECONDS
+        return self._failing_since is not None and self.clock.now() - self._failing_since > OVER_SECONDS
 
     def doubt(self, *, must_renew: bool = False) -> None:
         """Beat now: something was not confirmed. `must_renew`: nor will it be, so all copies have to go."""
         self._must_renew = self._must_renew or must_renew
         self._wanted.set()
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
     def _silent_seconds(self) -> float:
-        return 0.0 if self._asked_at is None else self._now() - self._asked_at
+        return 0.0 if self._asked_at is None else self.clock.now() - self._asked_at
 
     async def _beat_again_and_again(self) -> NoReturn:
         while True:
@@ -84,7 +85,7 @@ class Pulse:
                 await self._beat()
             except Trouble as trouble:
                 self._fail(trouble)
-                wait_seconds = RETRY_SECONDS if self._silent_seconds() < CALL_SECONDS_MAX else 0.0
+                wait_seconds = 0.0 if isinstance(trouble, Unanswered) else RETRY_SECONDS
             except Exception:  # copies must not depend on this task's luck
                 LOG.exception("cache.broke")
                 wait_seconds = BEAT_SECONDS
@@ -97,7 +98,8 @@ class Pulse:
                         await (asyncio.sleep(wait_seconds) if self._failing_since else self._wanted.wait())
 
     async def _beat(self) -> None:
-        self._asked_at = self._asked_at or self._now()
+        if self._asked_at is None:
+            self._asked_at = self.clock.now()
         # After any trouble, and at the start: what this process had to say may not have been heard.
         must_renew, self._must_renew = self._must_renew or self.generation is None, False
         try:

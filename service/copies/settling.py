@@ -9,7 +9,7 @@ import msgspec
 
 from service.copies.coalescing import Coalescer
 from service.copies.entries import Addition, Notary, numbered
-from service.copies.link import Away, Link, Trouble
+from service.copies.link import Away, Link, Trouble, Unanswered
 from service.copies.names import GENERATION, Kind
 from service.copies.pulse import OVER_SECONDS, Pulse
 from service.copies.scripts import SETTLE
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from prometheus_client import Counter
 
 CALL_SECONDS_MAX = 0.1
-"""A call that takes longer is a Redis in trouble."""
+"""A call that takes longer is a connection in trouble, or a slow Redis: it is made once more, on another connection,
+
+and then waited for. As long as answers come late, the first one is waited for, too: nothing is won by giving it up.
+"""
 
 RETRY_SECONDS = 0.02
 UNCONFIRMED_SECONDS_MAX = OVER_SECONDS + CALL_SECONDS_MAX
 """The longest that a change waits for Redis: until whatever generation was alive must have lapsed."""
 
 SESSIONS_AT_ONCE = 200
-"""In one call: some 100 KB, a millisecond of Redis' time."""
+"""In one call: some 100 KB as a rule, a millisecond of Redis' time; 3 MB at the most (`CONTINUED_BYTES_MAX`)."""
 
 LOG = get_logger("cache")
 
@@ -54,13 +57,15 @@ class Settler:
         self._pulse = pulse
         self._failures = failures
         self._unsettled = unsettled
+        self._is_slow = False
+        """Whether the last answer came late, or not at all."""
         self._calls: Coalescer[Change, bool] = Coalescer(self._settle_all, SESSIONS_AT_ONCE)
 
     async def settle(self, *changes: Change) -> bool:
         """Return once nobody can be shown what is older; False: not by a confirmation, but by waiting long enough.
 
-        That is after one call, as a rule; while Redis is away, after one refusal; if it answers nobody or refuses
-        everything, after 1.2 s, once in such a time.
+        That is after one call, as a rule, however slow; while Redis is away, after one refusal; if it answers nobody or
+        refuses everything, after 1.2 s, once in such a time.
         """
         puts = [self._calls.put(change) for change in changes]
         return all(await asyncio.shield(asyncio.gather(*puts)))
@@ -75,30 +80,40 @@ class Settler:
         await self._link.close()
 
     async def _settle_all(self, changes: list[Change]) -> list[bool]:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + UNCONFIRMED_SECONDS_MAX
+        loop, clock = asyncio.get_running_loop(), self._pulse.clock
+        deadline = clock.now() + UNCONFIRMED_SECONDS_MAX
         while True:
             if await self._is_over():
                 return self._unconfirmed(changes)
+            asked_at = loop.time()
             try:
-                await self._link.call(SETTLE, *self._command(changes))
+                await self._link.call(SETTLE, *self._command(changes), seconds_max=self._patience(deadline))
             except Away:  # nothing is shown there, and nothing of before will be
                 return self._unconfirmed(changes, is_proven=True)
             except Trouble as trouble:
                 if self._failures is not None:
                     self._failures.inc()
                 self._pulse.doubt()
-                if self._pulse.has_long_failed or loop.time() > deadline:
+                if self._pulse.has_long_failed or clock.now() >= deadline:
                     LOG.debug("cache.unconfirmed", error=str(trouble), sessions=len(changes))
                     return self._unconfirmed(changes)
-                await asyncio.sleep(RETRY_SECONDS)
+                self._is_slow = isinstance(trouble, Unanswered)
+                if not self._is_slow:
+                    await asyncio.sleep(RETRY_SECONDS)
             else:
+                self._is_slow = loop.time() - asked_at > CALL_SECONDS_MAX
                 return [True] * len(changes)
+
+    def _patience(self, deadline: float) -> float:
+        """How long the next answer is waited for: one that nothing can be expected of, or a new trouble's, not long."""
+        if not self._is_slow or self._pulse.has_long_failed:
+            return CALL_SECONDS_MAX
+        return max(CALL_SECONDS_MAX, deadline - self._pulse.clock.now())
 
     async def _is_over(self) -> bool:
         """Whether Redis answers nobody, and has not for so long that no copy will be shown.
 
-        Looked at twice, with a turn of the loop between: had it come back before this change, its answer would be here.
+        Looked at twice, with some turns of the loop between: an answer that has arrived is to be seen.
         """
         if not self._pulse.is_over:
             return False
