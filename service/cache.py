@@ -141,7 +141,7 @@ class Cache:
         self._breaker = Breaker()
         self._finds: Coalescer[bytes, _Found] = Coalescer(self._find_all, READS_AT_ONCE)
         self._fills: Coalescer[_Filled, None] = Coalescer(self._fill_all, FILLS_AT_ONCE)
-        self._flights: Flights[bytes, Read | None] = Flights()
+        self._flights: Flights[tuple[bytes, int | None], Read | None] = Flights()
         self._learning: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -162,11 +162,18 @@ class Cache:
         await self._filling.close()
 
     async def read(
-        self, kind: Kind, tenant_id: str, session_id: UUID, read: Callable[[], Awaitable[Read | None]]
+        self,
+        kind: Kind,
+        tenant_id: str,
+        session_id: UUID,
+        read: Callable[[int | None], Awaitable[Read | None]],
+        *,
+        limit: int | None = None,
     ) -> tuple[Snapshot | Window | None, Outcome]:
         """The copy of this kind, or what `read` finds in PostgreSQL for all who may see the session; None: no session.
 
-        Whoever gets it has to look whether the caller may.
+        `read(None)` reads all that a copy is made of; it is asked for `limit`, which is less, where none will be made
+        of it. Whoever gets it has to look whether the caller may.
         """
         found, outcome = None, Outcome.BYPASS
         key = session_name(tenant_id, session_id) + kind.value
@@ -184,11 +191,15 @@ class Cache:
             self._metrics.cache_refusals.inc()
             self._settler.settle_later(Change(key[: -len(kind.value)]))
         self._metrics.cache_reads.labels(kind.label, outcome.value).inc()
-        got = await (read() if found is None else self._flights.read(key, read))
+        if found is None or notary is None:
+            got = await read(limit)
+        else:
+            wanted = None if found.token is not None else limit
+            got = await self._flights.read((key, wanted), lambda: read(wanted))
+            if got is not None and found.token is not None:
+                await self._fill(notary, key, found, got)
         if got is None:
             return None, outcome
-        if found is not None and found.token is not None and notary is not None:
-            await self._fill(notary, key, found, got)
         return got.entry, outcome
 
     async def settle(self, tenant_id: str, session_id: UUID, addition: Addition | None = None) -> None:

@@ -30,7 +30,7 @@ def snapshot_of(found: SessionRead) -> Snapshot:
     return Snapshot(found.session.user_id, found.session.version, encode(found.session))
 
 
-def window_of(found: MessagesRead) -> Window:
-    """The newest messages, each as it is answered."""
-    spoken = [Spoken(message.seq, encode(message)) for message in found.messages[:WINDOW_MESSAGES]]
-    return Window(found.user_id, len(found.messages) > WINDOW_MESSAGES, spoken)
+def window_of(found: MessagesRead, most: int = WINDOW_MESSAGES) -> Window:
+    """The newest messages, `most` at the most, each as it is answered."""
+    spoken = [Spoken(message.seq, encode(message)) for message in found.messages[:most]]
+    return Window(found.user_id, len(found.messages) > most, spoken)

@@ -29,7 +29,7 @@ async def snapshot_of(request: Request, session_id: UUID) -> tuple[Snapshot, Out
     """
     parts, caller = parts_of(request), caller_of(request)
 
-    async def read() -> Read | None:
+    async def read(_: int | None) -> Read | None:
         async with parts.database.connect() as tx:
             found = await copies.snapshot(tx, caller.tenant_id, session_id)
         if found is None:
@@ -55,14 +55,16 @@ async def newest_page_of(
     """
     parts, caller = parts_of(request), caller_of(request)
 
-    async def read() -> Read | None:
+    async def read(most: int | None) -> Read | None:
+        most = copies.WINDOW_MESSAGES if most is None else most
         async with parts.database.connect() as tx:
-            found = await copies.newest_messages(tx, caller.tenant_id, session_id)
+            found = await copies.newest_messages(tx, caller.tenant_id, session_id, most)
         if found is None:
             return None
-        return Read(encoding.window_of(found), found.seq, found.lasting_ms)
+        return Read(encoding.window_of(found, most), found.seq, found.lasting_ms)
 
-    entry, outcome = await parts.cache.read(Kind.WINDOW, caller.tenant_id, session_id, read)
+    less = limit if limit < copies.WINDOW_MESSAGES else None
+    entry, outcome = await parts.cache.read(Kind.WINDOW, caller.tenant_id, session_id, read, limit=less)
     if not isinstance(entry, Window) or not _is_visible(caller, entry.user_id):
         raise SessionNotFound
     return page_bytes(entry, limit, listing), outcome

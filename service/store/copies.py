@@ -40,11 +40,11 @@ WINDOW = Statement(
     FROM sessions s
     LEFT JOIN LATERAL (
         SELECT * FROM messages WHERE messages.session_id = s.id AND messages.deleted_at IS NULL
-        ORDER BY messages.seq DESC LIMIT {WINDOW_MESSAGES + 1}
+        ORDER BY messages.seq DESC LIMIT :limit
     ) m ON true
     WHERE s.id = :session_id AND s.tenant_id = :tenant_id
     ORDER BY m.seq DESC
-    """)  # noqa: S608 - built from constants
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - built from constants
 )
 
 SECRET = Statement(sa.text("SELECT secret FROM cache_state WHERE id = 1"))
@@ -69,7 +69,7 @@ class SessionRead(msgspec.Struct, frozen=True):
 
 
 class MessagesRead(msgspec.Struct, frozen=True):
-    """The newest messages of a session at one moment, one more than a copy holds; the rest as in `SessionRead`."""
+    """The newest messages of a session at one moment; the rest as in `SessionRead`."""
 
     user_id: str
     messages: list[Message]
@@ -90,13 +90,13 @@ async def snapshot(tx: Tx, tenant_id: str, session_id: UUID) -> SessionRead | No
     return None if row is None else SessionRead(session_rows.session_of(row), row["last_event_seq"], row["lasting_ms"])
 
 
-async def newest_messages(tx: Tx, tenant_id: str, session_id: UUID) -> MessagesRead | None:
-    """The newest messages of a session of the tenant, whoever's it is.
+async def newest_messages(tx: Tx, tenant_id: str, session_id: UUID, most: int = WINDOW_MESSAGES) -> MessagesRead | None:
+    """The newest messages of a session of the tenant, whoever's it is: `most`, and one more if there is one.
 
     Their calls and files are read by statements of their own, a moment later. What a change between makes of them, the
     change's own writer deletes before anybody is told of it: it knows more than `seq`.
     """
-    rows = await tx.rows(WINDOW, session_id=session_id, tenant_id=tenant_id)
+    rows = await tx.rows(WINDOW, session_id=session_id, tenant_id=tenant_id, limit=most + 1)
     if not rows:
         return None
     found = await messages.whole(tx, session_id, [row for row in rows if row[0] is not None])
