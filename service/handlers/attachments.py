@@ -23,7 +23,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.openapi import BINARY, REFUSALS, UPLOAD
 from service.handlers.parts import parts_of
 from service.handlers.uploads import receive
-from service.handlers.writing import Answer, cause_of, write
+from service.handlers.writing import Answer, cause_of, refusals_settled, write
 from service.ids import new_id
 from service.store import attachments as store
 from service.store import blobs as blob_rows
@@ -71,12 +71,13 @@ async def upload_attachment(request: HoldfastRequest, session_id: FromPath[str])
     parts, caller = parts_of(request), caller_of(request)
     wanted = identifier(session_id, SessionNotFound)
     key = new_key(new_id())
-    async with parts.database.connect() as tx:
+    async with refusals_settled(request), parts.database.connect() as tx:
         session = await commands.begin_upload(
             tx, caller, wanted, key, may_be_known="idempotency-key" in request.headers
         )
     try:
-        received = await receive(request, parts.blobs, key, session.config.max_attachment_size)
+        async with refusals_settled(request):
+            received = await receive(request, parts.blobs, key, session.config.max_attachment_size)
         new = NewAttachment(
             filename=received.filename,
             content_type=received.content_type,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -88,11 +89,8 @@ async def write(
         whatever the effect refuses: then nothing has changed, and the key is free.
     """
     parts = parts_of(request)
-    try:
+    async with refusals_settled(request):
         answer, replayed = await _commit(request, effect, one_statement, fingerprint, erased)
-    except DomainError:
-        await _settle(request)
-        raise
     await _settle(request, answer, replayed)
     if replayed:
         parts.metrics.replays.inc()
@@ -107,6 +105,16 @@ async def write(
         headers=answer.headers | REPLAYED if replayed else answer.headers,
         media_type=JSON,
     )
+
+
+@asynccontextmanager
+async def refusals_settled(request: Request[Any, Any, Any]) -> AsyncIterator[None]:
+    """What is refused in here tells of the session that the path names: no older copy of it is shown afterwards."""
+    try:
+        yield
+    except DomainError:
+        await _settle(request)
+        raise
 
 
 async def _commit(

@@ -1,0 +1,125 @@
+"""Whoever was told of a change finds it in every process, though its writer died between its commit and its answer.
+
+Such a writer is a process without a cache, which settles nothing. Then one process tells, and the other one is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import httpx2
+import msgspec
+import pytest
+
+from service.settings import Switch
+
+DEADLINE_SECONDS = 30.0
+LIMIT_BYTES = 1024
+"""Of a session's files, as the writer that died has set it: what the session took before is one byte too many."""
+
+SAID = {"content": "words"}
+ASKED = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "run", "arguments": {}}]}
+KEY = {"Idempotency-Key": "once"}
+
+
+class Three(NamedTuple):
+    """Clients of three processes, with one and the same key of an own tenant."""
+
+    dying: httpx2.AsyncClient
+    telling: httpx2.AsyncClient
+    reading: httpx2.AsyncClient
+    waiters: set[Any]
+    """Who waits for tool calls in the process that tells."""
+    channels: dict[bytes, Any]
+    """Which streams live there."""
+
+
+@pytest.fixture(scope="module")
+async def processes(running_app, settings) -> AsyncIterator[tuple[Any, Any, Any]]:
+    """Apps that share PostgreSQL and Redis, and nothing else; the first has no cache."""
+    off = msgspec.structs.replace(settings, cache=Switch.OFF)
+    async with running_app(off) as dying, running_app(settings) as telling, running_app(settings) as reading:
+        yield dying, telling, reading
+
+
+@pytest.fixture
+async def three(processes, client_of, make_key, forget_copies) -> AsyncIterator[Three]:
+    secret = await make_key(f"tenant-{uuid4().hex}")
+    clients = [client_of(process, secret) for process in processes]
+    for client in clients:
+        client.base_url = httpx2.URL("http://holdfast.test/api/v1")
+    parts = processes[1].app.state.parts
+    yield Three(*clients, parts.watch._waiters, parts.streams._channels)
+    for client in clients:
+        await client.aclose()
+    await forget_copies()  # where a test fails, what stands is older than what was told
+
+
+async def opened(three: Three, **fields: Any) -> str:
+    """The path of a new session."""
+    answer = await three.telling.post("/sessions", json={"agent_id": "agent", "activate": True} | fields)
+    assert answer.status_code == 201, answer.text
+    return f"/sessions/{answer.json()['id']}"
+
+
+async def copied(three: Three, session: str) -> None:
+    """Read until both answers come from copies."""
+    for path in (session, f"{session}/messages"):
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await three.reading.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - has no event
+                await asyncio.sleep(0.01)
+
+
+async def asked(three: Three) -> tuple[str, str]:
+    """A session with a call that waits for a decision; both as paths."""
+    session = await opened(three, config={"approval_tools": ["*"]})
+    message = (await three.telling.post(f"{session}/messages", json=ASKED)).json()
+    return session, f"{session}/tool-calls/{message['tool_calls'][0]['id']}"
+
+
+async def assert_found(three: Three, session: str) -> None:
+    """The process that reads shows what is stored."""
+    for path in (session, f"{session}/messages"):
+        shown, stored = await three.reading.get(path), await three.dying.get(path)
+
+        assert shown.status_code == stored.status_code
+        assert shown.content == stored.content or stored.status_code == 404  # which names the request
+
+
+async def test_a_refused_upload_tells_that_the_session_has_ended(three):
+    session = await opened(three)
+    await copied(three, session)
+    await three.dying.delete(session)
+    refused = await three.telling.post(f"{session}/attachments", content=b"file")
+
+    assert (refused.status_code, refused.json()["current_status"]) == (409, "ended")
+    await assert_found(three, session)
+
+
+async def test_a_refused_upload_tells_that_the_session_is_gone(three):
+    session = await opened(three)
+    await copied(three, session)
+    await three.dying.delete(session, params={"mode": "purge"})
+    refused = await three.telling.post(f"{session}/attachments", content=b"file")
+
+    assert refused.json()["code"] == "session_not_found"
+    await assert_found(three, session)
+
+
+@pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "counted"])
+async def test_an_upload_refused_while_it_comes_tells_of_the_limit(three, is_announced):
+    session = await opened(three, config={"max_attachment_size": LIMIT_BYTES + 1})
+    await copied(three, session)
+    await three.dying.patch(session, json={"config": {"max_attachment_size": LIMIT_BYTES}})
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield bytes(LIMIT_BYTES + 1)
+
+    content = bytes(LIMIT_BYTES + 1) if is_announced else pieces()
+    refused = await three.telling.post(f"{session}/attachments", content=content)
+
+    assert (refused.status_code, refused.json()["max_attachment_size"]) == (413, LIMIT_BYTES)
+    await assert_found(three, session)
