@@ -178,7 +178,8 @@ async def _once(
         raise erased("What the first answer to this Idempotency-Key showed has been deleted.")
     if kept.body is None:
         raise SessionNotFound("The session that this Idempotency-Key once opened or changed has been erased.")
-    return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key)), True
+    about = About(session_id=kept.session_id)
+    return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key), about=about), True
 
 
 def _sealed(body: bytes, key: str) -> bytes:

@@ -37,7 +37,7 @@ KEEP = Statement(
 
 STANDING = Statement(
     sa.text("""
-    SELECT fingerprint, status, headers, body, message_ids IS NOT NULL AS is_about_items
+    SELECT fingerprint, status, headers, body, session_id, message_ids IS NOT NULL AS is_about_items
     FROM idempotency_keys WHERE id = :id
     """).bindparams(sa.bindparam("id", type_=sa.LargeBinary))
 )
@@ -69,12 +69,16 @@ FORGET = Statement(
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """The first answer to a key. `body` is None when what it told of has been deleted since."""
+    """The first answer to a key. `body` is None when what it told of has been deleted since.
+
+    `session_id`: the session that it tells of; None: of none, or of one that has been erased.
+    """
 
     fingerprint: bytes
     status: int
     headers: dict[str, str]
     body: bytes | None
+    session_id: UUID | None
     is_about_items: bool
 
 
@@ -110,6 +114,7 @@ async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Ke
         status=row["status"],
         headers=msgspec.json.decode(row["headers"], type=dict[str, str]),
         body=row["body"],
+        session_id=row["session_id"],
         is_about_items=row["is_about_items"],
     )
 

@@ -123,3 +123,52 @@ async def test_an_upload_refused_while_it_comes_tells_of_the_limit(three, is_ann
 
     assert (refused.status_code, refused.json()["max_attachment_size"]) == (413, LIMIT_BYTES)
     await assert_found(three, session)
+
+
+@pytest.mark.parametrize("way", ["asked", "asked with a key", "kept"])
+async def test_who_is_shown_the_standing_session_is_told_of_its_changes(three, way):
+    opening = {"agent_id": "agent", "external_id": "mine", "if_exists": "return"}
+    session = await opened(three, external_id="mine")
+    await copied(three, session)
+    await three.dying.patch(session, json={"title": "other"})
+    if way == "kept":
+        await three.dying.post("/sessions", json=opening, headers=KEY)
+    standing = await three.telling.post("/sessions", json=opening, headers=None if way == "asked" else KEY)
+
+    assert (standing.status_code, standing.json()["title"]) == (200, "other")
+    assert ("Idempotent-Replayed" in standing.headers) == (way == "kept")
+    await assert_found(three, session)
+
+
+async def test_a_kept_opening_settles_the_session_that_it_opened(three):
+    opening = {"agent_id": "agent", "activate": True}
+    session = f"/sessions/{(await three.telling.post('/sessions', json=opening, headers=KEY)).json()['id']}"
+    await copied(three, session)
+    await three.dying.delete(session)
+    again = await three.telling.post("/sessions", json=opening, headers=KEY)
+
+    assert again.headers["Idempotent-Replayed"] == "true"
+    await assert_found(three, session)
+
+
+REPEATED = {
+    "append": ("/messages", {"json": SAID}, 201),
+    "batch": ("/messages/batch", {"json": {"messages": [SAID, SAID]}}, 201),
+    "upload": ("/attachments", {"content": b"file"}, 201),
+    "suspend": ("/suspend", {}, 200),
+    "decision": ("/tool-calls/{call}", {"json": {"action": "approve"}}, 200),
+}
+
+
+@pytest.mark.parametrize("change", REPEATED)
+async def test_a_kept_answer_tells_of_the_change(three, change):
+    session, call = await asked(three)
+    await copied(three, session)
+    where, sent, status = REPEATED[change]
+    path = session + where.format(call=call.rpartition("/")[2])
+    lost = await three.dying.post(path, headers=KEY, **sent)
+    kept = await three.telling.post(path, headers=KEY, **sent)
+
+    assert (kept.status_code, kept.headers.get("Idempotent-Replayed")) == (status, "true")
+    assert kept.content == lost.content
+    await assert_found(three, session)
