@@ -12,6 +12,7 @@ from service.domain.caller import Caller, CallerKind
 from service.domain.event import Event, EventType
 from service.handlers.cursors import fingerprint, write_cursor
 from service.handlers.encoding import encode
+from service.handlers.messages import SEQ_MAX
 from service.store import events, feed
 from service.store.engine import Database
 from service.store.feed import View
@@ -35,10 +36,11 @@ class SessionEvents:
         """The events behind `after`; None: the session has been purged."""
         async with self._database.connect() as tx:
             found = await events.page(tx, self._everybody, self.session_id, after_seq=after, types=None, limit=limit)
+        if self._teller is not None and found != []:
+            seq = SEQ_MAX if found is None else found[-1].seq  # no copy knows that its session is gone
+            await self._teller.outdate([(self._everybody.tenant_id, self.session_id, seq)])
         if found is None:
             return None
-        if found and self._teller is not None:
-            await self._teller.outdate([(self._everybody.tenant_id, self.session_id, found[-1].seq)])
         return [Frame(event.seq, server_sent(str(event.seq), event), event.type in LAST) for event in found]
 
 

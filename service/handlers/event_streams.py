@@ -97,6 +97,7 @@ async def stream_events(
     if after > head.last_seq:
         raise InvalidCursor("This session has no such event yet; start again with the last one that you have seen.")
     if head.has_ended and after == head.last_seq:
+        await parts.cache.outdate([(caller.tenant_id, wanted, head.last_seq)])
         return Response(content=None, status_code=204)  # type: ignore[arg-type]
     return _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted, parts.cache), after)
 

@@ -39,7 +39,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.waiting import WAIT_SECONDS_MAX
-from service.handlers.writing import Answer, cause_of, write
+from service.handlers.writing import Answer, cause_of, refusals_settled, write
 from service.store import inbox
 from service.store import tool_calls as store
 from service.store.idempotency import About
@@ -178,23 +178,27 @@ async def get_tool_call(
 ) -> Response[ToolCall]:
     """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait."""
     wanted, wanted_call = _both(session_id, call_id)
-    call = await _read(request, wanted, wanted_call)
+    caller = caller_of(request)
+    seq, call = await _read(request, wanted, wanted_call)
     if wait and call.status in WAITED_FOR:
-        caller = caller_of(request)
         who = (caller.tenant_id, caller.kind, caller.subject)
         await parts_of(request).watch.changed(wanted_call, call.status, wait, who)
-        call = await _read(request, wanted, wanted_call)
+        async with refusals_settled(request):
+            seq, call = await _read(request, wanted, wanted_call)
+    if wait and call.status is not CallStatus.PENDING:  # who waits is told of a decision or a result
+        await parts_of(request).cache.outdate([(caller.tenant_id, wanted, seq)])
     return respond(call)
 
 
-async def _read(request: HoldfastRequest, session_id: UUID, call_id: UUID) -> ToolCall:
+async def _read(request: HoldfastRequest, session_id: UUID, call_id: UUID) -> tuple[int, ToolCall]:
+    """The call, and the number of the last event that its session had then."""
     async with parts_of(request).database.connect() as tx:
-        is_visible, call = await store.get(tx, caller_of(request), session_id, call_id)
-    if not is_visible:
+        seq, call = await store.get(tx, caller_of(request), session_id, call_id)
+    if seq is None:
         raise SessionNotFound
     if call is None:
         raise ToolCallNotFound
-    return call
+    return seq, call
 
 
 @get(

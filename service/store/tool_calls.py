@@ -36,7 +36,7 @@ ADD = Statement(
 
 GET = Statement(
     sa.text(f"""
-    SELECT {COLUMNS}
+    SELECT s.last_event_seq, {COLUMNS}
     FROM sessions s LEFT JOIN tool_calls c ON c.session_id = s.id AND c.id = :call_id
     WHERE {VISIBLE_SESSION}
     """)  # noqa: S608 - built from constants of this module alone
@@ -152,14 +152,17 @@ async def add(tx: Tx, session_id: UUID, message_id: UUID, calls: list[ToolCall],
     )
 
 
-async def get(tx: Tx, caller: Caller, session_id: UUID, call_id: UUID) -> tuple[bool, ToolCall | None]:
-    """Whether the caller may see the session, and the call as it is now if it is there."""
+async def get(tx: Tx, caller: Caller, session_id: UUID, call_id: UUID) -> tuple[int | None, ToolCall | None]:
+    """The number of the session's last event (None: the caller may see no such session), and the call as it is now if
+
+    it is there.
+    """
     row = await tx.row(
         GET, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user, call_id=call_id
     )
     if row is None:
-        return False, None
-    return True, None if row["id"] is None else call_of(row)
+        return None, None
+    return row["last_event_seq"], None if row["id"] is None else call_of(row)
 
 
 async def get_stored(tx: Tx, session_id: UUID, call_id: UUID) -> tuple[ToolCall, datetime] | None:

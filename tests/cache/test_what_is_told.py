@@ -172,3 +172,76 @@ async def test_a_kept_answer_tells_of_the_change(three, change):
     assert (kept.status_code, kept.headers.get("Idempotent-Replayed")) == (status, "true")
     assert kept.content == lost.content
     await assert_found(three, session)
+
+
+async def waiting(three: Three, call: str) -> asyncio.Task[Any]:
+    """Somebody who waits for this call."""
+    task = asyncio.create_task(three.telling.get(call, params={"wait": 60}))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not three.waiters:  # noqa: ASYNC110 - there is no event for who waits
+            await asyncio.sleep(0.01)
+    return task
+
+
+async def test_who_waits_for_a_decision_is_told_of_it(three):
+    session, call = await asked(three)
+    await copied(three, session)
+    task = await waiting(three, call)
+    await three.dying.post(call, json={"action": "approve"})
+
+    assert (await task).json()["status"] == "approved"
+    await assert_found(three, session)
+
+
+async def test_who_would_wait_for_a_decision_that_stands_is_told_of_it(three):
+    session, call = await asked(three)
+    await copied(three, session)
+    await three.dying.post(call, json={"action": "approve"})
+    answer = await three.telling.get(call, params={"wait": 60})
+
+    assert answer.json()["status"] == "approved"
+    await assert_found(three, session)
+
+
+async def test_who_waits_is_told_that_the_session_is_gone(three):
+    session, call = await asked(three)
+    await copied(three, session)
+    task = await waiting(three, call)
+    await three.dying.delete(session, params={"mode": "purge"})
+
+    assert (await task).status_code == 404
+    await assert_found(three, session)
+
+
+async def test_a_wait_that_tells_what_copies_know_lets_them_stand(three):
+    session, call = await asked(three)
+    await three.telling.post(call, json={"action": "approve"})
+    outcome = "miss"
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while outcome != "hit":  # a copy may always end by itself in between
+            await copied(three, session)
+            await three.telling.get(call, params={"wait": 1})
+            outcome = (await three.reading.get(session)).headers["X-Cache"]
+
+
+async def test_a_stream_that_does_not_begin_tells_that_the_session_has_ended(three):
+    session = await opened(three)
+    await copied(three, session)
+    await three.dying.delete(session)
+    answer = await three.telling.get(f"{session}/events/stream")
+
+    assert answer.status_code == 204
+    await assert_found(three, session)
+
+
+async def test_a_stream_tells_that_the_session_is_gone(three):
+    session = await opened(three)
+    await copied(three, session)
+    streaming = asyncio.create_task(three.telling.get(f"{session}/events/stream"))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not three.channels:  # noqa: ASYNC110 - nor has a stream that lives
+            await asyncio.sleep(0.01)
+    await three.dying.delete(session, params={"mode": "purge"})
+
+    assert ": gone" in (await streaming).text
+    await assert_found(three, session)
