@@ -15,8 +15,14 @@ from service.settings import Switch
 
 BASE = "http://holdfast.test/api/v1"
 
+DEADLINE_SECONDS = 60.0
+"""It only ends a test that hangs."""
+
 BURSTS = 10
-"""Of writes; between them nobody writes, so that copies are made and found."""
+"""Of writes and reads; between them nobody writes or reads, so that copies are made and found."""
+
+LIVES_SECONDS = (3, 10, 30)
+"""How long a session lives whose copies are to stand until its end: longer where a machine was too slow to make one."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ async def said(client: httpx2.AsyncClient, session: str, text: str) -> dict[str,
 
 async def copied(client: httpx2.AsyncClient, path: str) -> None:
     """Read until the answer comes from a copy."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while (await client.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - a condition, with a deadline
             await asyncio.sleep(0.01)
 
@@ -181,11 +187,9 @@ async def test_a_copy_answers_if_none_match(two):
 
 
 async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(two):
-    first, _second = two
-    session = await opened(first)
+    session = await opened(two[0])
     acknowledged = 0
     behind: list[tuple[int, int]] = []
-    writing = True
 
     async def write(client: httpx2.AsyncClient, count: int) -> None:
         nonlocal acknowledged
@@ -193,8 +197,8 @@ async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(
             seq = (await said(client, session, str(n)))["seq"]
             acknowledged = max(acknowledged, seq)
 
-    async def read(client: httpx2.AsyncClient) -> None:
-        while writing:
+    async def read(client: httpx2.AsyncClient, writing: asyncio.Future[Any]) -> None:
+        while not writing.done():
             floor = acknowledged
             whole = await client.get(session)
             page = await client.get(f"{session}/messages?limit=5")
@@ -203,14 +207,15 @@ async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(
             numbers = [message["seq"] for message in page.json()["data"]]
             assert numbers == list(range(newest, newest - len(numbers), -1))
 
-    reading = [asyncio.create_task(read(client)) for client in two for _ in range(3)]
     for _ in range(BURSTS):
-        await asyncio.gather(*(write(client, 6) for client in two for _ in range(3)))
-        for client in two:  # so that the next burst begins with copies that stand
+        for client in two:  # so that the burst begins with copies that stand
             await copied(client, session)
             await copied(client, f"{session}/messages?limit=5")
-    writing = False
-    await asyncio.gather(*reading)
+        async with asyncio.TaskGroup() as burst:
+            writing = asyncio.gather(*(write(client, 6) for client in two for _ in range(3)))
+            for client in (*two, *two, *two):
+                burst.create_task(read(client, writing))
+            await writing
 
     assert behind == []
 
@@ -223,24 +228,40 @@ async def test_of_many_who_ask_for_what_is_not_there_few_ask_postgresql(two, for
     assert len({answer.content for answer in answers}) == 1
 
 
-async def test_a_copy_ends_before_its_session_does(two, database):
+async def test_a_copy_ends_before_its_session_does(two, database, forget_copies):
     """Whatever is shown once PostgreSQL's clock says that its time is over shows it, though copies stood until then."""
+    stood: set[httpx2.AsyncClient] = set()
+    for life_seconds in LIVES_SECONDS:
+        stood |= await copies_that_stood_until_the_end(two, database, forget_copies, life_seconds)
+        if len(stood) == len(two):
+            break
+
+    assert stood == set(two)
+
+
+async def copies_that_stood_until_the_end(two, database, forget_copies, life_seconds: int) -> set[httpx2.AsyncClient]:
+    """Read a session until its time is over, and for a while after it; who was answered from a copy before."""
     session = await opened(two[0])
     session_id = UUID(session.rpartition("/")[2])
     await query(
-        database, "UPDATE sessions SET expires_at = clock_timestamp() + interval '3 s' WHERE id = $1", session_id
+        database,
+        "UPDATE sessions SET expires_at = clock_timestamp() + make_interval(secs => $2) WHERE id = $1",
+        session_id,
+        life_seconds,
     )
-    outcomes, shown = [], []
-    async with asyncio.timeout(30):
+    await forget_copies()
+    stood, shown = set(), []
+    async with asyncio.timeout(life_seconds + DEADLINE_SECONDS):
         while len(shown) < 10:
             (now,) = await query(
                 database, "SELECT expires_at <= clock_timestamp() AS is_over FROM sessions WHERE id = $1", session_id
             )
             for client in two:
                 answer = await client.get(session)
-                outcomes.append(answer.headers["X-Cache"])
                 if now["is_over"]:
                     shown.append(answer.json()["status"])
+                elif answer.headers["X-Cache"] == "hit":
+                    stood.add(client)
 
-    assert "hit" in outcomes
     assert set(shown) == {"ended"}
+    return stood
