@@ -21,6 +21,7 @@ import asyncpg
 import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
+from patience import patience
 from places import Place
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
@@ -99,7 +100,8 @@ async def own_database_url(new_database_url: Callable[[], Any]) -> str:
 @pytest.fixture(scope="session")
 async def database(database_url: str) -> AsyncIterator[Database]:
     opened = Database(database_url, connections_max=20)
-    await opened.open()
+    with patience():
+        await opened.open()
     yield opened
     await opened.close()
 
@@ -107,7 +109,8 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def own_database(own_database_url: str) -> AsyncIterator[Database]:
     opened = Database(own_database_url, connections_max=20)
-    await opened.open()
+    with patience():
+        await opened.open()
     yield opened
     await opened.close()
 
