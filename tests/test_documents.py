@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import click
 import httpx2
 import pytest
+from ports import free_port
 from standardwebhooks import Webhook
 
 from service.cli import main as holdfast
@@ -102,9 +103,7 @@ def clean_environment(**settings: str) -> dict[str, str]:
 def running() -> Iterator[Running]:
     """All of Holdfast, started as `make up` starts it once .venv is made."""
     folder = Path(tempfile.mkdtemp(prefix="holdfast-documents-"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     token_settings = {
         "HOLDFAST_JWT_SECRET": secrets.token_urlsafe(48),
         "HOLDFAST_JWT_ISSUER": "https://issuer.example",

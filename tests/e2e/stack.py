@@ -6,7 +6,6 @@ From the main thread only: the processes end with the thread that started them, 
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -21,6 +20,7 @@ from typing import Self
 
 import httpx2
 from ledger import Ledger
+from ports import free_port
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.domain.work import Queue
@@ -38,9 +38,6 @@ ANSWER_SECONDS_MAX = 10.0
 RELAY_SECONDS_MAX = 15.0
 """The promise: after any crash, work resumes within it."""
 
-PORTS = range(20_000, 30_000)
-"""Below the range from which systems take the ports of outgoing connections: none takes ours while a server is away."""
-
 LOG_TAIL_LINES = 40
 
 
@@ -50,18 +47,6 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = DEAD
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
         time.sleep(POLL_SECONDS)
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    while True:
-        port = random.choice(PORTS)  # noqa: S311 - no secret
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def clean_environment(bytecode: Path, **settings: str) -> dict[str, str]:

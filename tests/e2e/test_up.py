@@ -15,7 +15,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from stack import DEADLINE_SECONDS, HOLDFAST, Part, clean_environment, free_port, processes_below, tail, wait_until
+from ports import free_port
+from stack import DEADLINE_SECONDS, HOLDFAST, Part, clean_environment, processes_below, tail, wait_until
 
 STOP_SECONDS_MAX = 20.0
 """The promise: Ctrl-C ends all within it."""

@@ -18,12 +18,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+from ports import free_port
 
 from service.handlers import tokens
 
 ISSUER, AUDIENCE = "https://issuer.test", "holdfast"
 SESSIONS = "/api/v1/sessions"
-DEADLINE_SECONDS = 10
+DEADLINE_SECONDS = 60
 
 
 def claims(**changes):
@@ -238,7 +239,7 @@ class Issuer:
         self.ec = ec.generate_private_key(ec.SECP256R1())
         self.document = self.published(rsa=self.rsa, ec=self.ec)
         self.fetches = 0
-        self.port = 0
+        self.port = free_port()  # known before it serves, and nobody else's while it does not
 
     def published(self, **keys):
         published = []
@@ -254,7 +255,6 @@ class Issuer:
     @asynccontextmanager
     async def serving(self):
         server = await asyncio.start_server(self._answer, "127.0.0.1", self.port)
-        self.port = server.sockets[0].getsockname()[1]
         try:
             yield
         finally:
@@ -347,10 +347,8 @@ async def test_a_rotated_key_is_taken_and_the_old_one_is_not(issuer, trusting, s
 
 async def test_with_the_issuer_away_nobody_is_refused_for_it(issuer, trusting, status_with):
     token = jwt.encode(claims(), issuer.rsa, algorithm="RS256", headers={"kid": "rsa"})
-    async with issuer.serving():
-        pass  # its port is known, and nobody listens there now
 
-    async with trusting(issuer.url) as edge:
+    async with trusting(issuer.url) as edge:  # nobody listens there yet
         away = await asyncio.gather(*(status_with(token, edge) for _ in range(5)))
         async with issuer.serving(), asyncio.timeout(DEADLINE_SECONDS):
             back = 503
