@@ -24,12 +24,21 @@ ROWS = 120
 ALL_ROWS = 10_000
 
 
-async def add_rows(database: Database, tenant: str, count: int, *, spread_seconds: int = 300) -> None:
-    """Sessions of every kind, many of them at the very same moments, with times in the last minutes."""
+LAST_MINUTES = range(300)
+TWICE_AS_LONG = range(600)
+"""Seconds ago."""
+
+OLDER_THAN_ALL = range(3600, 3601)
+YOUNGER_THAN_ALL = range(-3600, -3599)
+"""As if other clocks were ahead: behind all pages in ascending order, even those that are still to be added to."""
+
+
+async def add_rows(database: Database, tenant: str, count: int, *, seconds_ago: range = LAST_MINUTES) -> None:
+    """Sessions of every kind, many of them at the very same moments."""
     now = (await query(database, "SELECT statement_timestamp()"))[0][0]
     chance = random.Random(f"{tenant}{now}")  # noqa: S311 - examples, not secrets; others at each call
     for _ in range(count):
-        created = now - timedelta(seconds=chance.randrange(spread_seconds))
+        created = now - timedelta(seconds=chance.choice(seconds_ago))
         updated = created + timedelta(seconds=chance.choice((0, 0, 1, 59, 60, 61)))
         status = chance.choice(list(Status))
         ended = status is Status.ENDED
@@ -114,15 +123,18 @@ async def test_none_that_stood_is_skipped_or_repeated_while_others_are_added(
     database: Database, caller: Caller, sort: str
 ):
     standing = [row.session.id for row in await page(database, caller, sort=sort)]
+    behind_all_pages = OLDER_THAN_ALL if sort.startswith("-") else YOUNGER_THAN_ALL
 
-    rows = await paged(
-        database, caller, sort, 10, between=lambda: add_rows(database, caller.tenant_id, 3, spread_seconds=600)
-    )
+    async def add() -> None:
+        await add_rows(database, caller.tenant_id, 3, seconds_ago=TWICE_AS_LONG)
+        await add_rows(database, caller.tenant_id, 1, seconds_ago=behind_all_pages)
+
+    rows = await paged(database, caller, sort, 10, between=add)
 
     seen = [row.session.id for row in rows]
     assert len(seen) == len(set(seen))
     assert [id_ for id_ in seen if id_ in set(standing)] == standing
-    assert len(seen) > len(standing), "nothing was added within the pages: nothing was tested"
+    assert len(seen) > len(standing)
 
 
 def matches(session: Session, filters: Filters) -> bool:
