@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import uuid4
@@ -10,10 +11,19 @@ from uuid import uuid4
 import pytest
 from prometheus_client import Counter
 
+from service import wakeups
 from service.queue import open_queue
-from service.wakeups import KEY_BYTES, KEYS_WAITING_MAX, Listener, Waker, feed_key, session_key
+from service.wakeups import (
+    KEY_BYTES,
+    KEYS_WAITING_MAX,
+    SILENCE_SECONDS_AFTER_FAILURE,
+    Listener,
+    Waker,
+    feed_key,
+    session_key,
+)
 
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
 
 
 class Heard:
@@ -49,7 +59,7 @@ class Heard:
 
 @asynccontextmanager
 async def listening(redis_url: str, own_name: bytes = b"") -> AsyncIterator[Heard]:
-    heard, redis = Heard(), open_queue(redis_url)
+    heard, redis = Heard(), open_queue(redis_url, timeout_seconds=wakeups.SUBSCRIBE_SECONDS_MAX)
     listener = Listener(redis, own_name=own_name or b"x" * 16, on_wake=heard.on_wake, on_change=heard.on_change)
     listener.start()
     try:
@@ -61,7 +71,7 @@ async def listening(redis_url: str, own_name: bytes = b"") -> AsyncIterator[Hear
 
 @asynccontextmanager
 async def waking(redis_url: str, **options: object) -> AsyncIterator[Waker]:
-    redis = open_queue(redis_url)
+    redis = open_queue(redis_url, timeout_seconds=wakeups.PUBLISH_SECONDS_MAX)
     waker = Waker(redis, **options)  # type: ignore[arg-type]
     waker.start()
     try:
@@ -71,10 +81,18 @@ async def waking(redis_url: str, **options: object) -> AsyncIterator[Waker]:
         await redis.aclose(close_connection_pool=True)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No message is lost because a busy machine takes its time."""
+    monkeypatch.setattr(wakeups, "PUBLISH_SECONDS_MAX", DEADLINE_SECONDS)
+    monkeypatch.setattr(wakeups, "SUBSCRIBE_SECONDS_MAX", DEADLINE_SECONDS)
+
+
 def new_key() -> bytes:
     return session_key(uuid4())
 
 
+@pytest.mark.usefixtures("patient")
 async def test_many_wakeups_at_once_are_one_message_and_each_key_comes_once(redis_url: str):
     keys = [new_key() for _ in range(50)]
     async with waking(redis_url) as waker, listening(redis_url) as heard:
@@ -87,6 +105,7 @@ async def test_many_wakeups_at_once_are_one_message_and_each_key_comes_once(redi
     assert sorted(ours) == sorted(keys)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_process_wakes_its_own_watchers_at_once_and_does_not_heed_its_own_message(redis_url: str):
     here: list[bytes] = []
     first, last = new_key(), new_key()
@@ -98,7 +117,7 @@ async def test_a_process_wakes_its_own_watchers_at_once_and_does_not_heed_its_ow
         await heard.until_listening()
         waker.wake(first)
         told_here = list(here)
-        await asyncio.sleep(0.05)
+        await waker.stop()  # its message has been sent
         another.wake(last)
         await heard.until(last)
 
@@ -106,6 +125,7 @@ async def test_a_process_wakes_its_own_watchers_at_once_and_does_not_heed_its_ow
     assert first not in heard.keys
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_wakeup_just_before_the_stop_is_still_told(redis_url: str):
     key = new_key()
     async with listening(redis_url) as heard:
@@ -146,6 +166,7 @@ async def silent_server() -> AsyncIterator[str]:
 @pytest.mark.parametrize("trouble", ["silent", "nobody"])
 async def test_where_redis_fails_nobody_waits_and_it_is_counted(trouble: str):
     failures = Counter("failures", "Wake-ups that were lost.", registry=None)
+    began = time.monotonic()
     async with silent_server() as silent:
         url = silent if trouble == "silent" else "redis://127.0.0.1:1/0"
         async with asyncio.timeout(DEADLINE_SECONDS), waking(url, failures=failures) as waker, listening(url) as heard:
@@ -153,7 +174,8 @@ async def test_where_redis_fails_nobody_waits_and_it_is_counted(trouble: str):
                 waker.wake(new_key())
                 await asyncio.sleep(0.002)
 
-    assert 1 <= failures._value.get() <= 3  # one attempt a second, and one at the stop
+    # One attempt at first, one after each pause, and one at the stop.
+    assert 1 <= failures._value.get() <= 2 + (time.monotonic() - began) / SILENCE_SECONDS_AFTER_FAILURE
     assert heard.keys == []
     assert not heard.is_listening
 
