@@ -14,9 +14,6 @@ from stack import Part, Stack, processes_below, wait_until
 
 from service.domain.work import Queue
 
-READY_SECONDS_MAX = 30.0
-"""The promise: whatever point the worker is killed at, the file is ready within it."""
-
 BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE $1
@@ -82,7 +79,7 @@ def is_blocked(stack: Stack, statement: str) -> bool:
 
 
 def comes_to_its_end(stack: Stack, file: str, look: Callable[[str], dict[str, Any]], status: str) -> dict[str, Any]:
-    wait_until(lambda: look(file)["status"] == status, f"the file is {status}: {look(file)}", READY_SECONDS_MAX)
+    wait_until(lambda: look(file)["status"] == status, f"the file is {status}: {look(file)}")
     stack.wait_until_relayed()
     assert stack.ledger.violations() == []
     return look(file)
@@ -192,7 +189,7 @@ def test_a_file_is_found_though_redis_was_emptied_and_nobody_rang(
     stack.worker.kill()
     file = upload(b"nobody was told")
     inspector.start()
-    wait_until(lambda: look(file)["status"] == "ready", "the sweep finds the file", READY_SECONDS_MAX)
+    wait_until(lambda: look(file)["status"] == "ready", "the sweep finds the file")
     stack.worker.start()
 
     comes_to_its_end(stack, file, look, "ready")

@@ -1,4 +1,4 @@
-"""A worker ends in each window of its work: whatever it was about is taken up within 15 s, and done once."""
+"""A worker ends in each window of its work: whatever it was about is taken up by the next one, and done once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from pathlib import Path
 import pytest
 from crash_windows import REPEATS, arm, end, ended_in_its_window, post
 from receiver import Receiver, receiving
-from stack import RELAY_SECONDS_MAX, Part, Stack, wait_until
+from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
+from service.store import deliveries, inspections
+from workers import main
+from workers.jobs import deliver_webhooks, inspect_attachments
 
 COMMITS = ("before_commit", "after_commit", "after_push")
 CLAIMED_AND_RECORDED = ("before_commit:1", "after_commit:1", "before_commit:2", "after_commit:2", "after_push")
 """The first transaction of a worker that finds something to do claims it, the second one records what came of it."""
 
 ENDS_AT_ONCE = 4
-"""Fewer than an endpoint's places and than a file's attempts, all ended before the first lease runs out."""
+"""Fewer than an endpoint's places."""
 
-READY_SECONDS_MAX = 30.0
-"""A file is claimed again within 15 s, a lease and a sweep; then it has to be looked into."""
+PROMISED_SECONDS = 15.0
+"""Within this time after any crash work resumes: the lease of whoever died runs out, and a sweep finds what it left."""
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +34,12 @@ def running_stack(bytecode: Path) -> Iterator[Stack]:
     queues = (Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS)
     with Stack(bytecode, webs=1, queues=queues, HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true") as stack:
         yield stack
+
+
+def test_a_lease_and_a_sweep_take_no_longer_than_is_promised() -> None:
+    assert main.SWEEP_SECONDS <= PROMISED_SECONDS
+    assert deliveries.LEASE_SECONDS + deliver_webhooks.SWEEP_SECONDS <= PROMISED_SECONDS
+    assert inspections.LEASE_SECONDS + inspect_attachments.SWEEP_SECONDS <= PROMISED_SECONDS
 
 
 def worker_of(stack: Stack, queue: Queue) -> Part:
@@ -43,13 +52,11 @@ def said(stack: Stack, key: str, session: str, content: str) -> None:
     assert answer.status_code == 201
 
 
-def comes_to_its_end(
-    stack: Stack, worker: Part, is_done: Callable[[], object], what: str, seconds: float = RELAY_SECONDS_MAX
-) -> float:
+def comes_to_its_end(stack: Stack, worker: Part, is_done: Callable[[], object], what: str) -> float:
     """Start the worker as it is in earnest; in how many seconds all was done."""
     worker.start()
     began = time.monotonic()
-    wait_until(is_done, what, seconds)
+    wait_until(is_done, what)
     took = time.monotonic() - began
     stack.wait_until_relayed()
     assert stack.ledger.violations() == []
@@ -132,6 +139,10 @@ def test_a_webhook_arrives_whenever_its_worker_ended(
             assert {len(versions) for versions in arrived(receiver).values()} == {1}
 
 
+LEASED_AS_OF_NOW = (
+    f"UPDATE attachments SET due_at = now() + interval '{inspections.LEASE_SECONDS} s' WHERE status = 'processing'"
+)
+KEPT_FROM_OTHERS = "UPDATE attachments SET due_at = now() + interval '1 day' WHERE status = 'processing'"
 READY = "SELECT count(*) FROM attachments WHERE tenant_id = $1 AND status = 'ready'"
 TOLD_READY = "SELECT count(*) FROM events WHERE tenant_id = $1 AND type = 'attachment.processed'"
 
@@ -152,12 +163,15 @@ def test_a_file_is_ready_whenever_its_worker_ended(
             files += 1
             arm(worker, window)
             assert ended_in_its_window(worker)
+            # A machine may be so slow that the lease runs out before the last of these ends: the file would be
+            # claimed, and end a worker, once more than it may.
+            stack.ledger.rows(KEPT_FROM_OTHERS)
+        stack.ledger.rows(LEASED_AS_OF_NOW)
         took = comes_to_its_end(
             stack,
             worker,
             lambda files=files: stack.ledger.value(READY, tenant) == files,
             "every file is ready",
-            READY_SECONDS_MAX,
         )
         print(f"attachments, {', '.join(ends)}: ready {took:.1f} s after the last end")  # noqa: T201 - a figure
 

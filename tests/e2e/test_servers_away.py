@@ -12,6 +12,11 @@ from contextlib import contextmanager, suppress
 from clients import Clients, Outcome
 from stack import Stack, processes_below, wait_until
 
+from service.store.engine import ACQUIRE_SECONDS_MAX, COMMAND_SECONDS_MAX
+
+CLIENTS_WAIT_SECONDS = 10.0
+"""What clients commonly wait: all refusals come before."""
+
 VALKEY_AWAY_SECONDS = 10.0
 VALKEY_HANGS_SECONDS = 5.0
 
@@ -35,6 +40,10 @@ def paused(pids: list[int]) -> Iterator[None]:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def test_who_waits_for_postgresql_is_refused_before_clients_give_up() -> None:
+    assert ACQUIRE_SECONDS_MAX + COMMAND_SECONDS_MAX < CLIENTS_WAIT_SECONDS
 
 
 def wait_for_readiness(stack: Stack, wanted: str) -> None:
@@ -123,7 +132,7 @@ def outcomes_of(attempts: list[Outcome]) -> set[int | str]:
 
 
 def assert_refused_politely_and_kept(stack: Stack, clients: Clients, tenant: str) -> None:
-    """Every answer was a 201 or a 503 that says when to come back, in time; and all that was acknowledged is there."""
+    """Every answer was a 201 or a 503 that says when to come back; and all that was acknowledged is there."""
     stack.wait_until_relayed()
     assert set(clients.counted()) == {201, 503}
     refusals = [outcome for own in clients.outcomes for outcome in own if outcome.what == 503]

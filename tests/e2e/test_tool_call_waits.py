@@ -11,7 +11,7 @@ from approvals import Waiter, ask, keys_of_people, path_of
 from stack import Stack, wait_until
 
 WAIT_SECONDS = 60
-"""Far longer than `Waiter` waits for an answer (`ANSWER_SECONDS_MAX`): one that comes was woken."""
+"""Twice as long as `Waiter` waits for an answer (`ANSWER_SECONDS_MAX`): one that comes was woken."""
 WAITERS = 300
 CALLS = 100
 OTHERS = 50

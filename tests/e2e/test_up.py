@@ -18,9 +18,6 @@ import pytest
 from ports import free_port
 from stack import DEADLINE_SECONDS, HOLDFAST, Part, clean_environment, processes_below, tail, wait_until
 
-STOP_SECONDS_MAX = 20.0
-"""The promise: Ctrl-C ends all within it."""
-
 READY = re.compile(
     r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
     re.DOTALL,
@@ -50,7 +47,7 @@ class Up(Part):
 
     def press_ctrl_c(self) -> int:
         os.killpg(self.pid, signal.SIGINT)
-        wait_until(lambda: not self.running, f"it ended:\n{tail(self.log)}", STOP_SECONDS_MAX)
+        wait_until(lambda: not self.running, f"it ended:\n{tail(self.log)}")
         return self.wait()
 
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Self
 import httpx2
 from stack import ANSWER_SECONDS_MAX, Stack, wait_until
 
-SILENCE_SECONDS_MAX = 20.0
-"""Longer than the 15 s after which a stream shows that it is alive."""
+SILENCE_SECONDS_MAX = 60.0
+"""Far longer than the 15 s after which a stream shows that it is alive."""
 
 
 class Told(NamedTuple):
