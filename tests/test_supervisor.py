@@ -16,7 +16,7 @@ import pytest
 from service.supervisor import SupervisorError, run
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 SUPERVISE = """
 import json, os, sys

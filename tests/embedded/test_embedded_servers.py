@@ -19,7 +19,7 @@ from service.embedded.binaries import find_postgres
 from service.embedded.servers import EmbeddedError, EmbeddedServers, Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 AS_ROOT = os.geteuid() == 0
 LONG_NAME = "ein längerer Ordner mit Leerzeichen " * 4
 

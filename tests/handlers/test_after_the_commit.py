@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,8 +13,10 @@ import asyncpg
 import httpx2
 import msgspec
 import pytest
+from patience import patience
 from redis.asyncio import Redis
 
+from service import app, queue, wakeups
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.caller import Scope
 from service.domain.work import Queue
@@ -22,7 +25,7 @@ from service.settings import Settings
 from service.store.engine import Database
 from service.wakeups import CHANNEL, session_key
 
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 LOCK = 0x57616974
 MARKS = 5
@@ -39,11 +42,15 @@ WAITING = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid =
 
 @pytest.fixture
 async def edge(
-    settings: Settings, own_database_url: str, running_app: Callable[[Settings], Any]
+    settings: Settings, own_database_url: str, running_app: Callable[[Settings], Any], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Edge]:
-    """An app with a database of its own."""
-    async with running_app(msgspec.structs.replace(settings, database_url=own_database_url)) as edge:
-        yield edge
+    """An app with a database of its own; it waits for commits and for Redis for as long as the test does."""
+    monkeypatch.setattr(app, "open_queue", partial(queue.open_queue, timeout_seconds=DEADLINE_SECONDS))
+    monkeypatch.setattr(queue, "RING_SECONDS_MAX", DEADLINE_SECONDS)
+    monkeypatch.setattr(wakeups, "PUBLISH_SECONDS_MAX", DEADLINE_SECONDS)
+    with patience():
+        async with running_app(msgspec.structs.replace(settings, database_url=own_database_url)) as edge:
+            yield edge
 
 
 @pytest.fixture

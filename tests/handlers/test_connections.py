@@ -258,12 +258,13 @@ async def test_a_body_that_drips_too_slowly_gets_408_and_one_that_is_fast_enough
     monkeypatch.setattr(slow_bodies, "BYTES_PER_SECOND_MIN", 200)
     async with served() as server:
         slow, fast = await server.connect(), await server.connect()
-        body = json.dumps({"agent_id": "a"}).encode().ljust(2000)
+        body = json.dumps({"agent_id": "a"}).encode().ljust(20_000)
         for client in (slow, fast):
             await client.begin("POST", SESSIONS, Content_Type=JSON, Content_Length=len(body))
         dripping = asyncio.create_task(drip(slow, b" "))
-        for start in range(0, len(body), 100):  # longer than it may take for the first byte
-            await fast.send(body[start : start + 100])
+        # Longer than it may take for the first byte; each piece buys five seconds, however slow the machine is.
+        for start in range(0, len(body), 1000):
+            await fast.send(body[start : start + 1000])
             await asyncio.sleep(0.06)
 
         assert (await fast.answer())[0] == 201

@@ -23,7 +23,7 @@ from service.store.engine import Database
 
 NO_DATABASE = "postgresql://postgres@/none?host=/nonexistent"
 NO_REDIS = "unix:///nonexistent/redis.sock?db=0"
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ WAITING = """
     SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
     WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
 """
-DEADLINE_SECONDS = 15.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 RAN_OUT = "UPDATE webhook_deliveries SET due_at = statement_timestamp() - interval '1 second'"
 

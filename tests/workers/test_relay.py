@@ -18,7 +18,7 @@ from service.store.outbox import OutboxRow
 from workers.jobs.relay_events import Relay, relay_events
 
 DRAINS = 4
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 60.0
 CALLER = service_of("tenant")
 
 
