@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from threading import Event
 from uuid import UUID, uuid4
 
 from conversations import CAUSE, service_of
-from stack import Stack, wait_until
+from patience import patience
+from stack import DEADLINE_SECONDS, Stack, wait_until
 from watching import Watching
 
 from service.commands.messages import append_messages
@@ -78,10 +80,16 @@ def test_every_event_comes_once_while_the_relay_is_killed_again_and_again(
     assert stack.ledger.violations() == []
 
 
-async def write_late(url: str, tenant: str, sessions: list[str], dice: random.Random) -> int:
-    """Write in transactions that stay open for some time, or are undone; how much is committed in the end."""
+async def write_late(
+    url: str, tenant: str, sessions: list[str], dice: random.Random, has_written: Event, may_commit: Event
+) -> int:
+    """Write in transactions that stay open for some time, or are undone; how much is committed in the end.
+
+    The first of all commits when it may.
+    """
     database = Database(url, connections_max=LATE_WRITERS)
-    await database.open()
+    with patience():
+        await database.open()
 
     async def write() -> int:
         said = 0
@@ -96,9 +104,13 @@ async def write_late(url: str, tenant: str, sessions: list[str], dice: random.Ra
                 said += len(messages)
         return said
 
+    async with database.begin() as tx:
+        await append_messages(tx, service_of(tenant), UUID(sessions[0]), [MessageDraft(content="x")], CAUSE)
+        has_written.set()
+        assert await asyncio.to_thread(may_commit.wait, DEADLINE_SECONDS)
     written = await asyncio.gather(*(write() for _ in range(LATE_WRITERS)))
     await database.close()
-    return sum(written)
+    return 1 + sum(written)
 
 
 def test_what_is_committed_late_is_skipped_by_no_stream(
@@ -108,9 +120,14 @@ def test_what_is_committed_late_is_skipped_by_no_stream(
         watchers = [ending.enter_context(Watching(stack, key, FEED, web=n % 2)) for n in range(WATCHERS)]
         late, prompt = [open_session() for _ in range(SESSIONS)], open_session()
         url = stack.servers.endpoints.database_url or ""
+        has_written, may_commit = Event(), Event()
         with ThreadPoolExecutor(1) as writers, stack.client(key) as client:
-            writing = writers.submit(lambda: asyncio.run(write_late(url, tenant, late, dice)))
-            said = 0
+            writing = writers.submit(lambda: asyncio.run(write_late(url, tenant, late, dice, has_written, may_commit)))
+            assert has_written.wait(DEADLINE_SECONDS)
+            time.sleep(0.01)  # ids tell milliseconds
+            assert client.post(f"/sessions/{prompt}/messages", json={"content": "x"}).status_code == 201
+            may_commit.set()
+            said = 1
             while not writing.done():
                 assert client.post(f"/sessions/{prompt}/messages", json={"content": "x"}).status_code == 201
                 said += 1
