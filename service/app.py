@@ -39,6 +39,7 @@ from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_pool, open_queue
 from service.rates import Rates
+from service.resolver import Resolver
 from service.settings import Settings, Switch
 from service.store import copies
 from service.store.engine import Database
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> Edge:
         waker=waker,
         streams=streams,
         cache=cache,
+        resolver=Resolver(),
         rates=_rates(settings, metrics),
     )
 

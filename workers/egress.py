@@ -17,7 +17,7 @@ import msgspec
 
 from service.domain.address import is_public
 from service.domain.webhook import Destination, destination_of
-from service.resolver import Resolve, resolve
+from service.resolver import Resolve, Resolver
 from workers.connection import Connection, Head, WasClosed
 
 ATTEMPT_SECONDS_MAX = 15.0
@@ -50,7 +50,7 @@ class AddressRefused(Exception):
 
 
 class NameNotFound(Exception):
-    """There is no address behind the name, or nobody could be asked."""
+    """There is no address behind the name, or its servers are silent."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -84,12 +84,12 @@ class Egress:
         self,
         *,
         allows_private: bool = False,
-        resolve: Resolve = resolve,
+        resolve: Resolve | None = None,
         connect: Connect = connect,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._allows_private = allows_private
-        self._resolve = resolve
+        self._resolve = resolve or Resolver().resolve
         self._connect = connect
         self._tls = tls or httpx2.create_ssl_context(trust_env=False)
         self._kept: dict[tuple[bool, str, int], list[Kept]] = {}
@@ -100,6 +100,7 @@ class Egress:
 
         Raises:
             AddressRefused, NameNotFound: nothing was connected.
+            NotAsked: nobody was asked for the name, so nothing is known of this receiver.
             TimeoutError: no status within 15 s.
             OSError: the connection failed.
             BadAnswer: what came was no HTTP.

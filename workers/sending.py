@@ -18,7 +18,11 @@ USER_AGENT = f"Holdfast/{__version__}"
 
 
 async def attempt(egress: Egress, claim: Claim) -> Outcome:
-    """Send a claimed delivery once. Whatever goes wrong is an outcome, too."""
+    """Send a claimed delivery once. Whatever goes wrong is an outcome, too.
+
+    Raises:
+        NotAsked: for want of room here; it says nothing about the receiver.
+    """
     body = body_of(claim)
     began = time.monotonic()
     try:

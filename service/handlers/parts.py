@@ -14,6 +14,7 @@ from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
 from service.rates import Rates
+from service.resolver import Resolver
 from service.settings import Settings
 from service.store.engine import Database
 from service.streams import Streams
@@ -34,6 +35,7 @@ class Parts(msgspec.Struct, frozen=True):
     waker: Waker
     streams: Streams
     cache: Cache
+    resolver: Resolver
     rates: Rates | None = None
 
 

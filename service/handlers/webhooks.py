@@ -40,7 +40,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, write
-from service.resolver import resolve
+from service.resolver import NotAsked
 from service.store import webhooks as store
 
 
@@ -211,7 +211,10 @@ async def _refuse_bad_url(request: HoldfastRequest, url: str) -> None:
     if allows_private:
         return
     destination = destination_of(url)
-    addresses = await resolve(destination.host, destination.port)
+    try:
+        addresses = await parts_of(request).resolver.resolve(destination.host, destination.port)
+    except NotAsked:
+        return
     if not all(map(is_public, addresses)):
         raise InvalidReference(
             "The URL leads to an address that is not public; only an operator can allow that.",

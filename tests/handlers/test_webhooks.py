@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import pytest
 from inward_addresses import V4, V6, WRITTEN
+from silent_names import DEADLINE_SECONDS, naming
+
+from service import resolver
 
 URL = "https://hooks.example.com/holdfast"
 
@@ -192,3 +196,24 @@ async def test_a_user_with_the_scope_manages_the_webhooks_of_the_tenant(app, ten
     webhook = (await make())["webhook"]
     async with client_of(app, await make_key(tenant, "webhooks:manage", user="u1")) as user:
         assert (await user.get("/api/v1/webhooks")).json()["data"] == [webhook]
+
+
+async def test_webhooks_whose_names_are_silent_delay_no_other_request(
+    api, open_session, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(resolver, "RESOLVE_SECONDS_MAX", DEADLINE_SECONDS)
+    files = f"/sessions/{(await open_session())['id']}/attachments"
+    with naming(monkeypatch) as names:
+        making = [
+            asyncio.create_task(api.post("/webhooks", json={"url": f"https://silent{number}.test/"}))
+            for number in range(40)
+        ]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while names.waiting < len(making):  # noqa: ASYNC110 - threads that know no loop
+                await asyncio.sleep(0.01)
+            uploaded = await api.post(files, files={"file": ("a.txt", b"text", "text/plain")})
+
+        assert names.waiting == len(making)
+    made = await asyncio.gather(*making)
+    assert uploaded.status_code == 201
+    assert {answer.status_code for answer in made} == {422}  # they led inward in the end

@@ -11,7 +11,7 @@ import pytest
 from inward_addresses import PUBLIC, V4, V6, WRITTEN
 from receiver import Call, Receiver, answering
 
-from service.resolver import resolve
+from service.resolver import Resolver
 from workers import egress as module
 from workers.connection import Connection
 from workers.egress import AddressRefused, Egress, NameNotFound, connect
@@ -59,7 +59,7 @@ async def test_an_address_in_the_url_itself_connects_nothing_however_it_is_writt
     sink = Sink()
 
     with pytest.raises((AddressRefused, NameNotFound)):
-        await Egress(resolve=resolve, connect=sink).post(f"https://{host}/", b"{}", SIGNED)
+        await Egress(resolve=Resolver().resolve, connect=sink).post(f"https://{host}/", b"{}", SIGNED)
     assert sink.asked == []
 
 

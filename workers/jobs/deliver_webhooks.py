@@ -19,6 +19,7 @@ from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.domain.errors import DomainError
 from service.faults import Point
 from service.log import get_logger
+from service.resolver import NotAsked
 from service.store import attempts
 from service.store.deliveries import IN_FLIGHT_MAX, Claim, Room
 from service.store.engine import Database
@@ -195,6 +196,10 @@ class Deliveries:
             self._made.append((claim, outcome))
             if not outcome.is_success:
                 self._return_queued(claim.endpoint_id)
+        except NotAsked:  # no attempt was made: it is due again at once, and waits for a thread anew
+            LOG.info("delivery.name_not_asked", **_named(claim))
+            self._returned.append(claim)
+            self._return_queued(claim.endpoint_id)
         except DomainError as error:  # its lease runs out, and it is claimed again
             self._note_trouble(error)
         except Exception:  # one delivery must not end the others
