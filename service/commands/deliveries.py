@@ -59,7 +59,9 @@ async def record_and_claim(
 async def record_attempts(
     tx: Tx, made: Sequence[tuple[Claim, Outcome]], chance: Callable[[], float]
 ) -> list[Verdict | None]:
-    """Record what came of attempts, in their order, and what follows; None: that claim was lost, and nothing changed.
+    """Record what came of attempts, in their order, and what follows.
+
+    None: that claim was lost, or the attempt is recorded already, and nothing changed.
 
     `chance` gives numbers from 0 to 1, which make the jitter of the next waits.
     """

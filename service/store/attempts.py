@@ -75,14 +75,17 @@ RECORD = Statement(
             response_status = told.response_status, error = told.error, latency_ms = told.latency_ms,
             last_attempt_at = statement_timestamp(),
             finished_at = CASE WHEN told.status <> 'pending' THEN statement_timestamp() END
-        FROM told WHERE d.id = told.id AND d.lease_token = told.token AND d.status = 'pending'
+        FROM told WHERE d.id = told.id AND d.lease_token = told.token AND d.status = 'pending' AND d.is_in_flight
         RETURNING d.id, d.endpoint_id, d.session_id, d.status
     ), ended AS (SELECT * FROM recorded WHERE status <> 'pending'
     ), next AS ({NEXT})
     SELECT ARRAY(SELECT id FROM recorded) AS ids, pg_advisory_xact_lock({CLAIMS_LOCK})
     """)  # noqa: S608 - as above
 )
-"""It ends with the lock of the claims, which are what follows: one round trip less, and after all other locks."""
+"""An attempt counts once: whoever did not hear that it was recorded tells it again, and it is in flight no more.
+
+It ends with the lock of the claims, which are what follows: one round trip less, and after all other locks.
+"""
 
 DROP = Statement(
     sa.text(f"""
@@ -144,7 +147,8 @@ async def hold(tx: Tx, held: list[Claim]) -> dict[UUID, float]:
 async def record(tx: Tx, records: list[Record]) -> set[UUID]:
     """Record attempts, and where one was the last of its delivery, let the next of its session be sent.
 
-    The sessions are held there. The ids of those recorded; any other claim was lost meanwhile, or its delivery is gone.
+    The sessions are held there. The ids of those recorded; any other was recorded already, its claim was lost
+    meanwhile, or its delivery is gone.
     """
     ids: list[UUID] = await tx.value(
         RECORD,

@@ -257,7 +257,7 @@ class Deliveries:
         for one in late:
             one.task.cancel()
         await asyncio.gather(*(one.task for one in late), return_exceptions=True)
-        self._returned += [one.claim for one in late]
+        self._returned += [one.claim for one in late if one.task.cancelled()]  # else it was made after all
         await self._take_turn(claims=False)
 
     def _note_trouble(self, error: DomainError) -> None:
