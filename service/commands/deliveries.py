@@ -10,7 +10,7 @@ import msgspec
 
 from service.domain.caller import Caller
 from service.domain.delivery import TEST_TYPE, Delivery, DeliveryStatus, Outcome, Verdict, verdict_on
-from service.domain.errors import DeliveryNotFound, WebhookDisabled, WebhookNotFound
+from service.domain.errors import DeliveryNotFound, Fault, InvalidRequest, WebhookDisabled, WebhookNotFound
 from service.domain.event import Actor, Cause
 from service.domain.webhook import Ordering, Webhook, wants
 from service.domain.work import Queue
@@ -165,16 +165,29 @@ async def redeliver(tx: Tx, caller: Caller, webhook_id: UUID, delivery_id: UUID 
 
 
 async def redeliver_since(
-    tx: Tx, caller: Caller, webhook_id: UUID, *, since: datetime, statuses: list[DeliveryStatus]
+    tx: Tx,
+    caller: Caller,
+    webhook_id: UUID,
+    *,
+    since: datetime,
+    statuses: list[DeliveryStatus],
+    ended_before: datetime | None = None,
 ) -> int:
     """Send again what was made since a time and has ended in one of `statuses`, the oldest first; how many.
 
+    What is sent again ends later than `ended_before`, so the same request never chooses it a second time.
+
     Raises:
+        InvalidRequest: `ended_before` is yet to come.
         WebhookNotFound: the tenant has no such endpoint.
         WebhookDisabled: nothing is sent to it.
     """
     webhook = await _locked(tx, caller, webhook_id)
-    count = await delivery_pages.redeliver_since(tx, webhook_id, since=since, statuses=statuses, limit=REDELIVERED_MAX)
+    if ended_before is not None and ended_before > await deliveries.moment(tx):
+        raise InvalidRequest([Fault("body.ended_before", "Must not be in the future")])
+    count = await delivery_pages.redeliver_since(
+        tx, webhook_id, since=since, statuses=statuses, ended_before=ended_before, limit=REDELIVERED_MAX
+    )
     if count:
         await delivery_pages.let_go(tx, webhook_id, in_order=webhook.ordering is Ordering.SESSION)
     return count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -42,16 +42,20 @@ from service.store import webhooks as store
 
 
 class RedeliverSince(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which deliveries to send again: made at or after `since`, and ended in one of `statuses`."""
+    """Which deliveries to send again: made at or after `since`, ended in one of `statuses`, and before `ended_before`.
+
+    With `succeeded` the latter is required: else what is sent again and taken would be chosen by the next request, too.
+    """
 
     since: Annotated[datetime, Meta(tz=True)]
     statuses: Annotated[list[DeliveryStatus], Meta(min_length=1, max_length=len(DeliveryStatus))] = msgspec.field(
         default_factory=lambda: [DeliveryStatus.FAILED, DeliveryStatus.CANCELLED]
     )
+    ended_before: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 class Redelivered(msgspec.Struct, frozen=True):
-    """How many deliveries are sent again. `has_more`: as many as one request takes; ask again for the rest."""
+    """How many deliveries are sent again. `has_more`: as many as one request takes; ask the same again for the rest."""
 
     count: int
     has_more: bool
@@ -131,16 +135,37 @@ async def redeliver(
 async def redeliver_since(
     request: HoldfastRequest, webhook_id: FromPath[str], data: JSONBody[RedeliverSince]
 ) -> Response[Redelivered]:
-    """Send again what was made since a time and was given up or cancelled, the oldest first, in order."""
+    """Send again what was made since a time and was given up or cancelled, the oldest first, in order.
+
+    With `ended_before` no delivery is sent again by more than one of several equal requests.
+    """
     wanted, caller = identifier(webhook_id, WebhookNotFound), caller_of(request)
     if DeliveryStatus.PENDING in data.statuses:
         raise InvalidRequest([Fault("body.statuses", "Pending deliveries are on their way already")])
+    if DeliveryStatus.SUCCEEDED in data.statuses and data.ended_before is None:
+        raise InvalidRequest([Fault("body.ended_before", "Required with `succeeded`")])
+    since = _in_utc(data.since, "body.since")
+    ended_before = None if data.ended_before is None else _in_utc(data.ended_before, "body.ended_before")
 
     async def effect(tx: Any) -> Answer:
-        count = await sending.redeliver_since(tx, caller, wanted, since=data.since, statuses=data.statuses)
+        count = await sending.redeliver_since(
+            tx, caller, wanted, since=since, statuses=data.statuses, ended_before=ended_before
+        )
         return Answer.of(Redelivered(count, has_more=count >= sending.REDELIVERED_MAX), status=202)
 
     return await write(request, effect)
+
+
+def _in_utc(moment: datetime, place: str) -> datetime:
+    """As PostgreSQL has it.
+
+    Raises:
+        InvalidRequest: in UTC it is in the year 0, or 10,000.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidRequest([Fault(place, "Must be in the years 1 to 9999 in UTC")]) from error
 
 
 HANDLERS = [test_webhook, list_deliveries, redeliver, redeliver_since]

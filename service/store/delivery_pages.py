@@ -74,14 +74,16 @@ REDELIVER_SINCE = Statement(
     WITH chosen AS (
         SELECT id FROM webhook_deliveries
         WHERE endpoint_id = :endpoint_id AND status = ANY (:statuses) AND created_at >= :since
-          AND session_id IS NOT NULL
+          AND session_id IS NOT NULL AND (CAST(:ended_before AS timestamptz) IS NULL OR finished_at < :ended_before)
         ORDER BY id LIMIT :limit
     ), again AS (
         UPDATE webhook_deliveries AS d SET {AGAIN}, due_at = NULL FROM chosen WHERE d.id = chosen.id RETURNING d.id
     )
     SELECT count(*) FROM again
     """).bindparams(  # noqa: S608 - as above
-        sa.bindparam("statuses", type_=pg.ARRAY(sa.Text)), sa.bindparam("since", type_=Time)
+        sa.bindparam("statuses", type_=pg.ARRAY(sa.Text)),
+        sa.bindparam("since", type_=Time),
+        sa.bindparam("ended_before", type_=Time),
     )
 )
 
@@ -211,12 +213,23 @@ async def redeliver(tx: Tx, delivery_id: UUID) -> None:
 
 
 async def redeliver_since(
-    tx: Tx, endpoint_id: UUID, *, since: datetime, statuses: list[DeliveryStatus], limit: int
+    tx: Tx,
+    endpoint_id: UUID,
+    *,
+    since: datetime,
+    statuses: list[DeliveryStatus],
+    ended_before: datetime | None,
+    limit: int,
 ) -> int:
     """Let finished ones begin anew, the oldest first, once they are let go; how many."""
     return int(
         await tx.value(
-            REDELIVER_SINCE, endpoint_id=endpoint_id, since=since, statuses=[*map(str, statuses)], limit=limit
+            REDELIVER_SINCE,
+            endpoint_id=endpoint_id,
+            since=since,
+            statuses=[*map(str, statuses)],
+            ended_before=ended_before,
+            limit=limit,
         )
     )
 

@@ -184,6 +184,35 @@ async def test_pending_deliveries_are_not_redelivered_by_a_time(api, make):
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (400, "body.statuses")
 
 
+@pytest.mark.parametrize(
+    "bound", [{}, {"ended_before": None}, {"ended_before": "9998-01-01T00:00:00Z"}], ids=["none", "null", "the future"]
+)
+async def test_what_has_succeeded_is_redelivered_only_up_to_a_time_that_is_past(api, make, bound: dict[str, Any]):
+    path = f"/webhooks/{(await make())['webhook']['id']}"
+    body = {"since": "2026-01-01T00:00:00Z", "statuses": ["succeeded"]}
+    refused = await api.post(f"{path}/redeliver", json=body | bound)
+    taken = await api.post(f"{path}/redeliver", json=body | {"ended_before": "2026-01-02T00:00:00Z"})
+
+    assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, "body.ended_before")
+    assert (taken.status_code, taken.json()) == (202, {"count": 0, "has_more": False})
+
+
+@pytest.mark.parametrize(
+    ("bounds", "status"),
+    [
+        ({"since": "0001-01-01T00:00:00Z", "ended_before": "0001-01-01T00:00:00Z"}, 202),
+        ({"since": "9999-12-31T23:59:59Z"}, 202),
+        ({"since": "0001-01-01T00:00:00+23:59"}, 400),
+        ({"since": "9999-12-31T23:59:59-23:59"}, 400),
+        ({"since": "2026-01-01T00:00:00Z", "ended_before": "0001-01-01T00:00:00+23:59"}, 400),
+    ],
+)
+async def test_times_at_the_edge_of_all_time_are_taken_or_refused(api, make, bounds: dict[str, str], status: int):
+    path = f"/webhooks/{(await make())['webhook']['id']}"
+
+    assert (await api.post(f"{path}/redeliver", json=bounds)).status_code == status
+
+
 async def test_a_repeated_request_makes_no_second_webhook_and_shows_the_same_secret(api):
     key = {"Idempotency-Key": str(uuid4())}
     first, second = [await api.post("/webhooks", json={"url": URL}, headers=key) for _ in range(2)]

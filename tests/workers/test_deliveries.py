@@ -38,6 +38,7 @@ from service.domain.event import EventType
 from service.domain.webhook import WEBHOOKS_MAX, Ordering
 from service.encoding import encode
 from service.store import delivery_pages, events, webhooks
+from service.store.deliveries import moment
 from service.store.engine import Database
 from service.store.webhooks import Change
 from workers.jobs.relay_events import Relay
@@ -331,6 +332,32 @@ async def test_what_failed_since_a_time_is_redelivered_in_order(own_database: Da
     assert [await attempted(own_database, TAKEN) for _ in range(4)] == [[1], [2], [3], []]
     done = await query(own_database, "SELECT DISTINCT session_id FROM webhook_deliveries WHERE status = 'succeeded'")
     assert done == [(late,)]
+
+
+async def test_the_same_request_repeated_sends_each_delivery_again_once_also_when_they_are_taken_again(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("service.commands.deliveries.REDELIVERED_MAX", 2)
+    webhook, _ = await endpoint(own_database, ordering=Ordering.NONE)
+    await told(own_database, 5)
+    assert await attempted(own_database, TAKEN) == [1, 2, 3, 4, 5]
+    async with own_database.connect() as tx:
+        now = await moment(tx)
+
+    async def again() -> int:
+        async with own_database.begin() as tx:
+            return await redeliver_since(
+                tx,
+                CALLER,
+                webhook.id,
+                since=webhook.created_at,
+                statuses=[DeliveryStatus.SUCCEEDED],
+                ended_before=now,
+            )
+
+    sent = [(await again(), await attempted(own_database, TAKEN)) for _ in range(4)]
+
+    assert sent == [(2, [1, 2]), (2, [3, 4]), (1, [5]), (0, [])]
 
 
 async def test_a_delivery_that_waits_for_its_retry_can_be_sent_now(own_database: Database):
