@@ -17,6 +17,7 @@ from service.commands import webhooks as commands
 from service.domain.address import is_public
 from service.domain.caller import Scope
 from service.domain.errors import (
+    DomainError,
     Fault,
     InvalidReference,
     InvalidRequest,
@@ -84,7 +85,7 @@ async def create_webhook(request: HoldfastRequest, data: JSONBody[CreateWebhook]
     Every event of the tenant that it wants is sent to it, signed as [Standard Webhooks](https://www.standardwebhooks.com)
     say. A URL that leads to an address that is not public is refused with 422 `invalid_reference`.
     """
-    await _refuse_bad_url(request, data.url)
+    refusal = await _refusal_of_url(request, data.url)
     wish = commands.WebhookWish(
         tenant_id=caller_of(request).tenant_id,
         url=data.url,
@@ -95,6 +96,8 @@ async def create_webhook(request: HoldfastRequest, data: JSONBody[CreateWebhook]
     )
 
     async def effect(tx: Any) -> Answer:
+        if refusal is not None:  # only here: a repeated request gets its first answer, whatever the name means by now
+            raise refusal
         webhook, secret = await commands.create_webhook(tx, wish)
         return Answer.of(WebhookWithSecret(webhook, secret), status=201, changed=False)
 
@@ -144,8 +147,8 @@ async def change_webhook(
     While it is disabled, no deliveries are made for it, and those that wait are cancelled within seconds.
     """
     wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
-    if data.url is not UNSET:
-        await _refuse_bad_url(request, data.url)
+    if data.url is not UNSET and (refusal := await _refusal_of_url(request, data.url)) is not None:
+        raise refusal
     change = store.Change(
         url=None if data.url is UNSET else data.url,
         event_types=None if data.event_types is UNSET else data.event_types,
@@ -197,29 +200,28 @@ async def rotate_webhook_secret(request: HoldfastRequest, webhook_id: FromPath[s
     return await write(request, effect)
 
 
-async def _refuse_bad_url(request: HoldfastRequest, url: str) -> None:
-    """Refuse a URL that is badly written, or leads inward. One whose name nobody knows yet is looked at when called.
+async def _refusal_of_url(request: HoldfastRequest, url: str) -> DomainError | None:
+    """What a URL that is badly written, or leads inward, is refused with. No transaction waits for its look-up.
 
-    Raises:
-        InvalidRequest: it cannot be used, wherever it leads.
-        InvalidReference: an address that it leads to is not public.
+    One whose name nobody knows yet, or that nobody could be asked for, is looked at when it is called.
     """
     allows_private = parts_of(request).settings.webhook_allow_private
     fault = fault_of_url(url, allows_private=allows_private)
     if fault is not None:
-        raise InvalidRequest([Fault("body.url", fault)])
+        return InvalidRequest([Fault("body.url", fault)])
     if allows_private:
-        return
+        return None
     destination = destination_of(url)
     try:
         addresses = await parts_of(request).resolver.resolve(destination.host, destination.port)
     except NotAsked:
-        return
-    if not all(map(is_public, addresses)):
-        raise InvalidReference(
-            "The URL leads to an address that is not public; only an operator can allow that.",
-            errors=[Fault("body.url", "Leads to an address that is not public")],
-        )
+        return None
+    if all(map(is_public, addresses)):
+        return None
+    return InvalidReference(
+        "The URL leads to an address that is not public; only an operator can allow that.",
+        errors=[Fault("body.url", "Leads to an address that is not public")],
+    )
 
 
 HANDLERS = [

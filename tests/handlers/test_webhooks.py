@@ -246,3 +246,22 @@ async def test_webhooks_whose_names_are_silent_delay_no_other_request(
     made = await asyncio.gather(*making)
     assert uploaded.status_code == 201
     assert {answer.status_code for answer in made} == {422}  # they led inward in the end
+
+
+async def test_a_repeated_request_gets_its_first_answer_though_its_name_leads_inward_by_now(
+    api, monkeypatch: pytest.MonkeyPatch
+):
+    """And a refusal is not kept: once the name leads outward, the same request makes the webhook."""
+    wish, keys = {"url": "https://hooks.test/"}, [{"Idempotency-Key": str(uuid4())} for _ in range(2)]
+    with naming(monkeypatch) as names:
+        names.address = "93.184.216.34"
+        first = await api.post("/webhooks", json=wish, headers=keys[0])
+        names.address = "10.0.0.1"
+        refused = await api.post("/webhooks", json=wish, headers=keys[1])
+        repeated = await api.post("/webhooks", json=wish, headers=keys[0])
+        names.address = "93.184.216.34"
+        late = await api.post("/webhooks", json=wish, headers=keys[1])
+
+    assert [answer.status_code for answer in (first, refused, repeated, late)] == [201, 422, 201, 201]
+    assert (repeated.content, repeated.headers["idempotent-replayed"]) == (first.content, "true")
+    assert "idempotent-replayed" not in late.headers
