@@ -79,6 +79,24 @@ async def test_only_what_an_endpoint_wants_is_made_for_it(own_database: Database
     ]
 
 
+async def test_whether_an_event_is_sent_is_decided_when_it_is_relayed(own_database: Database):
+    webhook, _ = await endpoint(own_database)
+
+    async def switch(disabled: bool) -> None:
+        async with own_database.begin() as tx:
+            await change_webhook(tx, CALLER.tenant_id, webhook.id, Change(disabled=disabled))
+
+    await opened(own_database, CALLER)
+    await switch(disabled=True)
+    await Relay(own_database).drain()
+    while_disabled = await opened(own_database, CALLER)
+    await switch(disabled=False)
+    await Relay(own_database).drain()
+
+    made = await query(own_database, "SELECT DISTINCT session_id FROM webhook_deliveries")
+    assert [row[0] for row in made] == [while_disabled.id]
+
+
 async def test_the_events_of_a_session_come_in_order_also_after_failures(own_database: Database):
     failures = iter([True, False, True, True, False])
 
