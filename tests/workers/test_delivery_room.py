@@ -14,30 +14,34 @@ from receiver import Call, Receiver, answering
 from structlog.testing import capture_logs
 
 from service.commands.deliveries import claim_deliveries
+from service.domain import delivery
 from service.domain.webhook import Ordering
 from service.store.deliveries import Room
 from service.store.engine import Database
 from workers.jobs import deliver_webhooks as module
+from workers.jobs.deliver_webhooks import Deliveries
 
 NEIGHBOURS = [service_of("first"), service_of("second")]
 HANGING = 60
 
 
 @asynccontextmanager
-async def hanging() -> AsyncIterator[Receiver]:
-    """A receiver that takes all and answers nothing."""
+async def delivering_to_the_abyss(database: Database) -> AsyncIterator[tuple[Receiver, Deliveries]]:
+    """A worker, and a receiver that takes all and answers nothing; it lets go before the worker stops and waits."""
     release = asyncio.Event()
 
     async def hang(_call: Call, _writer: asyncio.StreamWriter) -> None:
         await release.wait()
 
-    async with Receiver(hang) as receiver:
-        yield receiver
-        release.set()
+    async with Receiver(hang) as receiver, delivering(database) as deliveries:
+        try:
+            yield receiver, deliveries
+        finally:
+            release.set()
 
 
 async def test_sixty_endpoints_that_begin_to_hang_at_once_delay_no_other(own_database: Database):
-    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+    async with Receiver() as good, delivering_to_the_abyss(own_database) as (abyss, deliveries):
         for number in range(HANGING):
             tenant_id = NEIGHBOURS[number % 2].tenant_id
             await endpoint(own_database, abyss.url, ordering=Ordering.NONE, tenant_id=tenant_id)
@@ -59,7 +63,7 @@ async def test_endpoints_that_fail_are_probed_a_few_at_a_time_beside_those_that_
 ):
     monkeypatch.setattr(module, "ATTEMPTS_MAX", 20)
     monkeypatch.setattr(module, "DOUBTFUL_MAX", 10)
-    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+    async with Receiver() as good, delivering_to_the_abyss(own_database) as (abyss, deliveries):
         for _ in range(30):
             await endpoint(own_database, abyss.url, tenant_id=NEIGHBOURS[0].tenant_id)
         await execute(own_database, "UPDATE webhook_endpoints SET failing_since = now()")
@@ -81,7 +85,7 @@ async def test_an_endpoint_that_is_slow_counts_like_one_that_fails(
     monkeypatch.setattr(module, "ATTEMPTS_MAX", 20)
     monkeypatch.setattr(module, "DOUBTFUL_MAX", 10)
     monkeypatch.setattr(module, "SLOW_SECONDS", 0.0)
-    async with hanging() as abyss, Receiver() as good, delivering(own_database) as deliveries:
+    async with Receiver() as good, delivering_to_the_abyss(own_database) as (abyss, deliveries):
         for _ in range(2):
             await endpoint(own_database, abyss.url, ordering=Ordering.NONE, tenant_id=NEIGHBOURS[0].tenant_id)
         await told(own_database, 20, NEIGHBOURS[0])
@@ -147,7 +151,7 @@ async def test_what_is_claimed_ahead_is_five_and_fifteen_and_goes_back_when_one_
     own_database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(module, "SLOW_SECONDS", 3600.0)
-    async with hanging() as abyss, delivering(own_database) as deliveries:
+    async with delivering_to_the_abyss(own_database) as (abyss, deliveries):
         await endpoint(own_database, abyss.url, ordering=Ordering.NONE)
         await told(own_database, 30)
         deliveries.wake()
@@ -164,10 +168,13 @@ async def test_what_is_claimed_ahead_is_five_and_fifteen_and_goes_back_when_one_
 
         await until(five_are_left)
 
-    assert len(abyss.calls) == 5
+        assert len(abyss.calls) == 5
 
 
-async def test_what_is_claimed_ahead_goes_back_when_an_attempt_fails(own_database: Database):
+async def test_what_is_claimed_ahead_goes_back_when_an_attempt_fails(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(delivery, "RETRIES_AFTER_SECONDS", [3600.0] * len(delivery.RETRIES_AFTER_SECONDS))
     told_all = asyncio.Event()
 
     async def refuse(call: Call, writer: asyncio.StreamWriter) -> bytes | None:
