@@ -24,7 +24,10 @@ ATTEMPT_SECONDS_MAX = 15.0
 """API 7: from the name's look-up to the answer's headers."""
 
 CONNECT_SECONDS_MAX = 5.0
-"""For TCP and TLS together: three addresses that take nobody fit into one attempt."""
+"""For TCP and TLS together. Two addresses that take nobody leave a third what is left of the attempt: 5 s, or 2 s after
+
+a name that took its time.
+"""
 
 ANSWER_SECONDS_MAX = 1.0
 """How long the rest of an answer is waited for, out of politeness: its status has come already."""
