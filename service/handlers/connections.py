@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, Unavailable
 from service.handlers.encoding import encode
 from service.handlers.problems import PROBLEM_JSON, STATUSES, document_of, headers_of
+from service.handlers.upgrades import RequestParser
 from service.ids import new_id
 
 TOO_MANY = "This process has as many connections as it takes; try again in a moment."
@@ -54,6 +55,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, patience: Patience, ended: Counter | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.parser = cast("Any", RequestParser(self))
         self._patience = patience
         self._ended = ended
         self._is_refused = False

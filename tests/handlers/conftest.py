@@ -6,24 +6,29 @@ import asyncio
 import hashlib
 import io
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import httpx2
 import msgspec
 import pytest
 import sqlalchemy as sa
 import structlog
+import uvicorn
 from conversations import inspected
 from invariants import violations
 from places import Place, pieces
 from redis.asyncio import Redis
+from sockets import NEVER, PATIENT, Served
 
 from service.blobs import BlobStore, new_key
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.attachment import Attachment, AttachmentStatus
 from service.domain.caller import Scope
+from service.handlers.connections import Connection, Patience
 from service.ids import new_id
 from service.log import configure_logging
 from service.settings import LogLevel
@@ -182,3 +187,35 @@ def log_lines():
     root.handlers[:] = handlers
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture
+def served(running_app, settings, make_key, tenant):
+    """`async with served(Patience(…)) as server`."""
+
+    @asynccontextmanager
+    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER) -> Any:
+        listening = socket.create_server(("127.0.0.1", 0))
+        async with running_app(settings) as edge:
+            protocol = partial(Connection, patience=patience, ended=edge.metrics.connections_ended)
+            config = uvicorn.Config(
+                cast("Any", edge),
+                http=cast("Any", protocol),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                timeout_keep_alive=cast("int", keep_alive_seconds),
+                timeout_graceful_shutdown=5,
+            )
+            server = uvicorn.Server(config)
+            serving = asyncio.create_task(server.serve(sockets=[listening]))
+            ours = Served(edge, server, listening.getsockname(), await make_key(tenant))
+            try:
+                yield ours
+            finally:
+                ours.hang_up()
+                server.should_exit = True
+                await serving
+
+    return serve

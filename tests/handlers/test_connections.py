@@ -4,131 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
-from collections.abc import Callable
-from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import uvicorn
+from sockets import NEVER, Client, Served, until
 from structlog.testing import capture_logs
 
 from service.handlers import slow_bodies
-from service.handlers.connections import Connection, Patience
+from service.handlers.connections import Patience
 
 SOON = 0.2
 """How long the tests' servers wait for what would be waited for longer in earnest."""
-NEVER = 3600.0
-DEADLINE_SECONDS = 30.0
-"""Only ends a test that hangs."""
-
-PATIENT = Patience(head_seconds=NEVER, late_body_seconds=NEVER, unread_seconds=NEVER)
 SESSIONS = "/api/v1/sessions"
 JSON = "application/json"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must come."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for is no event of ours
-            await asyncio.sleep(0.01)
-
-
-class Client:
-    """A client that writes what it likes, when it likes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
-        self._reader, self._writer, self._key = reader, writer, key
-
-    async def send(self, content: bytes) -> None:
-        self._writer.write(content)
-        await self._writer.drain()
-
-    async def begin(self, method: str, path: str, **headers: object) -> None:
-        """Send a request's head."""
-        wanted = {"Host": "holdfast", "Authorization": f"Bearer {self._key}"} | headers
-        lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in wanted.items())]
-        await self.send("\r\n".join(lines).encode() + b"\r\n\r\n")
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """The next answer: status, headers, and the JSON of its body."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            status, *lines = head.strip().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await self._reader.readexactly(int(headers["content-length"]))
-        return int(status.split()[1]), headers, json.loads(body)
-
-    async def is_closed(self) -> bool:
-        """Wait until the server closes the connection, and nothing more comes."""
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            try:
-                return await self._reader.read(1) == b""
-            except ConnectionError:
-                return True
-
-    def hang_up(self) -> None:
-        self._writer.close()
-
-
-class Served:
-    """The app behind uvicorn, as it runs in earnest, and clients of it."""
-
-    def __init__(self, edge: Any, server: uvicorn.Server, address: tuple[str, int], key: str) -> None:
-        self.edge, self._server, self._address, self._key = edge, server, address, key
-        self._clients: list[Client] = []
-
-    async def connect(self, **options: Any) -> Client:
-        reader, writer = await asyncio.open_connection(*self._address, **options)
-        client = Client(reader, writer, self._key)
-        self._clients.append(client)
-        return client
-
-    def ended(self, reason: str) -> float:
-        """How many connections were ended for this reason."""
-        counted = self.edge.metrics.registry.get_sample_value("holdfast_connections_ended_total", {"reason": reason})
-        return counted or 0.0
-
-    async def until_open(self, connections: int) -> None:
-        """Wait until so many connections are open."""
-        await until(lambda: len(self._server.server_state.connections) == connections)
-
-    def hang_up(self) -> None:
-        for client in self._clients:
-            client.hang_up()
-
-
-@pytest.fixture
-def served(running_app, settings, make_key, tenant):
-    """`async with served(Patience(…)) as server`."""
-
-    @asynccontextmanager
-    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER) -> Any:
-        listening = socket.create_server(("127.0.0.1", 0))
-        async with running_app(settings) as edge:
-            protocol = partial(Connection, patience=patience, ended=edge.metrics.connections_ended)
-            config = uvicorn.Config(
-                cast("Any", edge),
-                http=cast("Any", protocol),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_keep_alive=cast("int", keep_alive_seconds),
-                timeout_graceful_shutdown=5,
-            )
-            server = uvicorn.Server(config)
-            serving = asyncio.create_task(server.serve(sockets=[listening]))
-            ours = Served(edge, server, listening.getsockname(), await make_key(tenant))
-            try:
-                yield ours
-            finally:
-                ours.hang_up()
-                server.should_exit = True
-                await serving
-
-    return serve
 
 
 @pytest.mark.parametrize("begun", [b"GET /api/v1/sess", b"GET / HTTP/1.1\r\nHost: h\r\nX-Slow: ", b"\n"])

@@ -1,0 +1,98 @@
+"""A real server on a socket for the app of a test, and clients that write what they like, when they like."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any, cast
+
+import uvicorn
+
+from service.handlers.connections import Connection, Patience
+
+NEVER = 3600.0
+DEADLINE_SECONDS = 60.0
+"""Only ends a test that hangs."""
+
+PATIENT = Patience(head_seconds=NEVER, late_body_seconds=NEVER, unread_seconds=NEVER)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for is no event of ours
+            await asyncio.sleep(0.01)
+
+
+class Client:
+    """A client that writes what it likes, when it likes."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: str) -> None:
+        self._reader, self._writer, self._key = reader, writer, key
+
+    async def send(self, content: bytes) -> None:
+        self._writer.write(content)
+        await self._writer.drain()
+
+    def head(self, method: str, path: str, **headers: object) -> bytes:
+        """A request's head."""
+        wanted = {"Host": "holdfast", "Authorization": f"Bearer {self._key}"} | headers
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name.replace('_', '-')}: {value}" for name, value in wanted.items())]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+    async def begin(self, method: str, path: str, **headers: object) -> None:
+        """Send a request's head."""
+        await self.send(self.head(method, path, **headers))
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """The next answer: status, headers, and the JSON of its body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status, *lines = head.strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        return int(status.split()[1]), headers, json.loads(body)
+
+    async def is_closed(self) -> bool:
+        """Wait until the server closes the connection, and nothing more comes."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                return await self._reader.read(1) == b""
+            except ConnectionError:
+                return True
+
+    def hang_up(self) -> None:
+        self._writer.close()
+
+
+class Served:
+    """The app behind uvicorn, as it runs in earnest, and clients of it."""
+
+    def __init__(self, edge: Any, server: uvicorn.Server, address: tuple[str, int], key: str) -> None:
+        self.edge, self._server, self._address, self._key = edge, server, address, key
+        self._clients: list[Client] = []
+
+    async def connect(self, **options: Any) -> Client:
+        reader, writer = await asyncio.open_connection(*self._address, **options)
+        client = Client(reader, writer, self._key)
+        self._clients.append(client)
+        return client
+
+    def ended(self, reason: str) -> float:
+        """How many connections were ended for this reason."""
+        counted = self.edge.metrics.registry.get_sample_value("holdfast_connections_ended_total", {"reason": reason})
+        return counted or 0.0
+
+    async def until_open(self, connections: int) -> None:
+        """Wait until so many connections are open."""
+        await until(lambda: len(self._server.server_state.connections) == connections)
+
+    async def until_begun(self) -> None:
+        """Wait until there is a connection, and on each of them a request has begun."""
+        connections = cast("set[Connection]", self._server.server_state.connections)
+        await until(lambda: bool(connections) and all(connection.cycle for connection in connections))
+
+    def hang_up(self) -> None:
+        for client in self._clients:
+            client.hang_up()
