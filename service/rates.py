@@ -45,6 +45,10 @@ IPV6_SITE = 64
 ROUNDING_SECONDS = 1e-6
 """What sums of times may be off by."""
 
+TROUBLE = (RedisError, OSError, TimeoutError)
+NO_COUNT = (ValueError, TypeError, ArithmeticError)
+"""What `limits` stumbles with over a count in Redis that is none: somebody else has written there."""
+
 LOG = get_logger("rates")
 
 
@@ -166,7 +170,7 @@ class Rates:
         if self._probing is None:
             try:
                 return await self._ask(counted.rate, key)
-            except (RedisError, OSError, TimeoutError) as error:
+            except (*TROUBLE, *NO_COUNT) as error:
                 self._leave_alone(error)
         return counted.here.hit(key, time.monotonic())
 
@@ -186,7 +190,7 @@ class Rates:
     async def _probe_until_it_answers(self) -> None:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            with contextlib.suppress(RedisError, OSError, TimeoutError):
+            with contextlib.suppress(*TROUBLE):
                 await self._redis.ping()
                 LOG.info("rates.counted_in_redis")
                 self._probing = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from limits import parse
+from redis.asyncio import Redis
 
-from service import rates
-from service.rates import Windows, key_of, site_of
+from service import pipelining, rates
+from service.rates import Rates, Windows, key_of, site_of
 
 MINUTE = 60.0
 
@@ -74,6 +76,30 @@ def test_memory_has_an_end_and_forgets_first_who_was_silent_for_longest(monkeypa
     assert len(windows._windows) == 3
     assert [windows.hit(name, 3.0).allowed for name in "acd"] == [False, False, False]
     assert windows.hit("b", 3.0).allowed
+
+
+@pytest.mark.parametrize("of_window", ["", "/-1"])  # the one that runs, and the one before
+@pytest.mark.parametrize("planted", [b"garbage", b"nan", b"0x10", b"1e3", b"9" * 400, b"", ["a", "list"]])
+async def test_a_count_in_redis_that_is_none_is_trouble_and_no_error(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, of_window: str, planted: bytes | list[str]
+):
+    monkeypatch.setattr(pipelining, "ANSWER_SECONDS_MAX", 20.0)
+    who = str(uuid4())
+    counting = Rates(redis_url, per_caller="3/hour", per_tenant=None)
+    try:
+        async with Redis.from_url(redis_url) as redis:
+            await counting.count_caller("t", who)
+            [counted] = [key async for key in redis.scan_iter(match=f"*{key_of('caller', 't', who)}*")]
+            spoilt = counted.decode() + of_window
+            await redis.delete(spoilt)
+            await (redis.rpush(spoilt, *planted) if isinstance(planted, list) else redis.set(spoilt, planted))
+            await redis.pexpire(spoilt, 7_200_000 if not of_window else 3_600_000)
+        standing = await counting.count_caller("t", who)
+    finally:
+        await counting.stop()
+
+    assert standing is not None
+    assert (standing.allowed, standing.limit) == (True, 3)
 
 
 @pytest.mark.parametrize(
