@@ -63,6 +63,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._has_whole_body = True
         self._late_bytes = 0
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the newest one, which may wait behind it."""
         self._deadline: TimerHandle | None = None
         """When the client must have sent what is waited for."""
         self._unread_deadline: TimerHandle | None = None
@@ -137,6 +139,10 @@ class Connection(HttpToolsProtocol):
     def _keep_alive(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
     # What goes out
 
     def pause_writing(self) -> None:
@@ -163,8 +169,11 @@ class Connection(HttpToolsProtocol):
             self._set_unread_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it, and tell whoever answers."""
         self._clear_deadline()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         if self._unread_deadline is not None:
             self._unread_deadline.cancel()
         super().connection_lost(exc)

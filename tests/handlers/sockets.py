@@ -93,6 +93,11 @@ class Served:
         connections = cast("set[Connection]", self._server.server_state.connections)
         await until(lambda: bool(connections) and all(connection.cycle for connection in connections))
 
+    async def until_waiting(self, requests: int) -> None:
+        """Wait until so many requests wait behind others of their connections."""
+        connections = cast("set[Connection]", self._server.server_state.connections)
+        await until(lambda: sum(len(connection.pipeline) for connection in connections) == requests)
+
     def hang_up(self) -> None:
         for client in self._clients:
             client.hang_up()
