@@ -1,4 +1,4 @@
-"""What can be done with tickets for streams: issue one, use it up."""
+"""What can be done with tickets for streams: issue one, see whose it is, use it up."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from service.domain.errors import SessionNotFound, Unauthenticated
 from service.domain.ticket import Credential, Ticket, digest, new_ticket
 from service.store import events, tickets
 from service.store.engine import Tx
+
+NOT_VALID = "This ticket is not for this stream, was used, or its minute is over; ask for a new one."
 
 
 async def issue_ticket(tx: Tx, credential: Credential, session_id: UUID | None) -> Ticket:
@@ -22,13 +24,23 @@ async def issue_ticket(tx: Tx, credential: Credential, session_id: UUID | None) 
     return Ticket(ticket, await tickets.add(tx, digest(ticket), credential, session_id))
 
 
-async def use_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> Credential:
+async def read_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> Credential:
+    """Whom a ticket was issued to, and by what proof; it can still be used.
+
+    Raises:
+        Unauthenticated: it is not for this stream, its time is over, or it was used.
+    """
+    credential = await tickets.find(tx, digest(ticket), session_id)
+    if credential is None:
+        raise Unauthenticated(NOT_VALID)
+    return credential
+
+
+async def use_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> None:
     """Use a ticket up: whoever it was issued to opens the stream.
 
     Raises:
         Unauthenticated: it is not for this stream, its time is over, or it was used.
     """
-    credential = await tickets.redeem(tx, digest(ticket), session_id)
-    if credential is None:
-        raise Unauthenticated("This ticket is not for this stream, was used, or its minute is over; ask for a new one.")
-    return credential
+    if not await tickets.redeem(tx, digest(ticket), session_id):
+        raise Unauthenticated(NOT_VALID)

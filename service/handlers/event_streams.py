@@ -10,7 +10,7 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Meta
 
 from service.channels import Source
-from service.commands.tickets import issue_ticket, use_ticket
+from service.commands.tickets import issue_ticket, read_ticket, use_ticket
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import Fault, InvalidCursor, InvalidRequest, SessionNotFound
@@ -41,7 +41,7 @@ Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 
 
 async def admit(request: Request[Any, Any, Any]) -> None:
-    """What a stream does before anything else: valid credentials, or a ticket that is used up here."""
+    """What a stream does before anything else: valid credentials, or a ticket, which `_stream` uses up."""
     let_in(request, await counted(request, _proof(request)), READS)
 
 
@@ -50,15 +50,19 @@ admit.scopes = READS  # type: ignore[attr-defined]  # read by `scopes_of`
 
 async def _proof(request: Request[Any, Any, Any]) -> Credential:
     parts = parts_of(request)
-    ticket = request.query_params.get("ticket")
-    authorization = request.headers.get("authorization")
-    if authorization is not None or ticket is None:
-        return await parts.authenticator.credential_of(authorization)
+    ticket = _ticket_of(request)
+    if ticket is None:
+        return await parts.authenticator.credential_of(request.headers.get("authorization"))
     async with parts.database.connect() as tx:
-        credential = await use_ticket(tx, ticket, _session_of(request))
+        credential = await read_ticket(tx, ticket, _session_of(request))
     if not await parts.authenticator.still_holds(credential):
         raise errors.Unauthenticated("The credentials that this ticket was issued for are no longer valid.")
     return credential
+
+
+def _ticket_of(request: Request[Any, Any, Any]) -> str | None:
+    """The ticket that a caller comes with; None where it sends credentials, or nothing."""
+    return None if request.headers.get("authorization") is not None else request.query_params.get("ticket")
 
 
 def _session_of(request: Request[Any, Any, Any]) -> UUID | None:
@@ -85,7 +89,7 @@ async def stream_events(
     ends after `session.ended` or `session.expired`, when the credentials end, and when the process stops or you read
     too slowly: come back with the last id.
     """
-    del ticket  # used up by `admit`
+    del ticket  # read by `admit`, used up by `_stream`
     parts, caller, wanted = parts_of(request), caller_of(request), identifier(session_id, SessionNotFound)
     after = _last_seq(request, after_seq)
     async with parts.database.connect() as tx:
@@ -99,7 +103,7 @@ async def stream_events(
     if head.has_ended and after == head.last_seq:
         await parts.cache.outdate([(caller.tenant_id, wanted, head.last_seq)])
         return Response(content=None, status_code=204)  # type: ignore[arg-type]
-    return _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted, parts.cache), after)
+    return await _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted, parts.cache), after)
 
 
 def _last_seq(request: HoldfastRequest, after_seq: int | None) -> int | None:
@@ -130,7 +134,7 @@ async def stream_all_events(
     Those of one session come in its order. `id` is opaque and yours: send it back as `Last-Event-ID` (or as `cursor`;
     the header wins), and all that followed comes first. It never ends by itself; all else is as with one session.
     """
-    del ticket  # used up by `admit`
+    del ticket  # read by `admit`, used up by `_stream`
     parts, caller = parts_of(request), caller_of(request)
     source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user), parts.cache)
     last = request.headers.get(LAST_EVENT_ID) or cursor
@@ -139,12 +143,12 @@ async def stream_all_events(
         head = await feed.head(tx)
     if after is not None and after > head:
         raise InvalidCursor
-    return _stream(request, source, head if after is None else after)
+    return await _stream(request, source, head if after is None else after)
 
 
-def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream:
-    parts = parts_of(request)
-    return EventStream(
+async def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream:
+    parts, ticket = parts_of(request), _ticket_of(request)
+    stream = EventStream(
         source,
         after,
         credential_of(request),
@@ -152,6 +156,14 @@ def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream
         authenticator=parts.authenticator,
         metrics=parts.metrics,
     )
+    if ticket is not None:  # last of all: whoever is told to wait comes back with it
+        try:
+            async with parts.database.connect() as tx:
+                await use_ticket(tx, ticket, _session_of(request))
+        except BaseException:
+            stream.give_up()
+            raise
+    return stream
 
 
 @post(

@@ -71,6 +71,10 @@ class EventStream(Response[bytes]):
         self._who = (caller.tenant_id, caller.kind, caller.subject)
         streams.admit(self._who)
 
+    def give_up(self) -> None:
+        """Give the place back without an answer."""
+        self._streams.dismiss(self._who)
+
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # it sends itself
         """What Litestar runs as the answer."""
         return self._answer

@@ -20,13 +20,22 @@ ADD = Statement(
     """)  # noqa: S608 - built from a constant
 )
 
+IS_VALID = """digest = :digest AND session_id IS NOT DISTINCT FROM CAST(:session_id AS uuid)
+      AND expires_at > statement_timestamp()"""
+
+FIND = Statement(
+    sa.text(f"""
+    SELECT tenant_id, subject, caller_kind, key_digest, token_ends FROM stream_tickets
+    WHERE {IS_VALID}
+    """)  # noqa: S608 - built from a constant
+)
+
 REDEEM = Statement(
-    sa.text("""
+    sa.text(f"""
     DELETE FROM stream_tickets
-    WHERE digest = :digest AND session_id IS NOT DISTINCT FROM CAST(:session_id AS uuid)
-      AND expires_at > statement_timestamp()
-    RETURNING tenant_id, subject, caller_kind, key_digest, token_ends
-    """)
+    WHERE {IS_VALID}
+    RETURNING 1
+    """)  # noqa: S608 - built from a constant
 )
 """One statement: of any number of requests with the same ticket, one deletes the row."""
 
@@ -54,9 +63,9 @@ async def add(tx: Tx, digest: bytes, credential: Credential, session_id: UUID | 
     return written_out(expires_at)
 
 
-async def redeem(tx: Tx, digest: bytes, session_id: UUID | None) -> Credential | None:
-    """Use a ticket up; None: there is none for this stream, its time is over, or it was used."""
-    row = await tx.row(REDEEM, digest=digest, session_id=session_id)
+async def find(tx: Tx, digest: bytes, session_id: UUID | None) -> Credential | None:
+    """What a ticket stands for; None: there is none for this stream, its time is over, or it was used."""
+    row = await tx.row(FIND, digest=digest, session_id=session_id)
     if row is None:
         return None
     caller = Caller(
@@ -66,6 +75,11 @@ async def redeem(tx: Tx, digest: bytes, session_id: UUID | None) -> Credential |
         scopes=frozenset({Scope.SESSIONS_READ}),
     )
     return Credential(caller, row["key_digest"], row["token_ends"])
+
+
+async def redeem(tx: Tx, digest: bytes, session_id: UUID | None) -> bool:
+    """Use a ticket up; whether this was the one use of it."""
+    return await tx.row(REDEEM, digest=digest, session_id=session_id) is not None
 
 
 async def forget(tx: Tx) -> int:

@@ -75,8 +75,8 @@ OF_OUR_OWN = (
         (
             Edit(
                 "service/store/tickets.py",
-                "    DELETE FROM stream_tickets\n    WHERE digest",
-                "    UPDATE stream_tickets SET expires_at = expires_at\n    WHERE digest",
+                "    DELETE FROM stream_tickets\n    WHERE {IS_VALID}",
+                "    UPDATE stream_tickets SET expires_at = expires_at\n    WHERE {IS_VALID}",
             ),
         ),
         ("tests/store/test_stream_tickets.py",),

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from conversations import opened, query
 
-from service.commands.tickets import issue_ticket, use_ticket
+from service.commands.tickets import issue_ticket, read_ticket, use_ticket
 from service.domain.caller import Caller
 from service.domain.errors import Unauthenticated
 from service.domain.ticket import Credential
@@ -24,6 +24,7 @@ async def issued(database: Database, caller: Caller, session_id: UUID | None) ->
 async def is_taken(database: Database, ticket: str, session_id: UUID | None) -> bool:
     try:
         async with database.connect() as tx:
+            await read_ticket(tx, ticket, session_id)
             await use_ticket(tx, ticket, session_id)
     except Unauthenticated:
         return False
