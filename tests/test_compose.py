@@ -61,6 +61,17 @@ def test_its_environment_is_a_configuration_that_works(name: str) -> None:
     assert read_settings(environment).database_url.startswith("postgresql://")
 
 
+def test_what_can_be_set_outside_is_documented() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    passed_on = set(re.findall(r"\$\{(\w+)", text)) | {
+        name for service in OURS.values() for name, value in service["environment"].items() if value is None
+    }
+    documented = (ROOT / "docs" / "operations.md").read_text().partition("| for compose |")[2].partition("\n\n")[0]
+    names = {name for row in documented.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+
+    assert names == passed_on
+
+
 def test_what_it_refers_to_is_there() -> None:
     networks, volumes = set(COMPOSE["networks"]), set(COMPOSE["volumes"])
     for name, service in SERVICES.items():
