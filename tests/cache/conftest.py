@@ -1,11 +1,14 @@
-"""A client of Valkey with the cache's scripts."""
+"""A client of Valkey with the cache's scripts; and a Valkey of one test alone."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from own_redis import OwnRedis
 from redis.asyncio import Redis
 from schedules import load_scripts
 
@@ -24,3 +27,12 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     await load_scripts(client)
     yield client
     await client.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+async def own_redis() -> AsyncIterator[OwnRedis]:
+    with TemporaryDirectory(prefix="holdfast-cache-") as folder:
+        own = OwnRedis(Path(folder))
+        await own.start()
+        yield own
+        own.kill()

@@ -3,74 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import msgspec
 import pytest
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from own_redis import OwnRedis
 
-from service.embedded.binaries import find_valkey
+from service.copies.link import Link, new_generation
+from service.copies.names import GENERATION, Kind, session_name
+from service.copies.scripts import BEAT, MARK, READ, SEQ_DIGITS, TIMES_DIGITS
+from service.queue import open_pool
 
 BASE = "http://holdfast.test/api/v1"
 DEADLINE_SECONDS = 30.0
 TITLES = 12
-
-
-class OwnRedis:
-    """A Valkey that a test may stop, kill and start again. It comes back with whatever it had."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.url = f"unix://{folder}/own.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self) -> None:
-        options = {
-            "port": "0", "unixsocket": f"{self._folder}/own.sock", "dir": str(self._folder), "save": "",
-            "appendonly": "yes", "appendfsync": "always",
-        }  # fmt: skip
-        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-        self._process = subprocess.Popen([find_valkey().path, *arguments], stdout=subprocess.DEVNULL)  # noqa: ASYNC220 - it returns at once
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await self.answers():  # noqa: ASYNC110 - a condition, with a deadline
-                await asyncio.sleep(0.02)
-
-    async def answers(self) -> bool:
-        async with self.client() as client:
-            with suppress(RedisError, OSError):
-                return bool(await client.ping())
-        return False
-
-    def client(self) -> Redis:
-        return Redis.from_url(self.url)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, number)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-
-@pytest.fixture
-async def own_redis() -> AsyncIterator[OwnRedis]:
-    with TemporaryDirectory(prefix="holdfast-cache-") as folder:
-        own = OwnRedis(Path(folder))
-        await own.start()
-        yield own
-        own.kill()
 
 
 @pytest.fixture
@@ -209,3 +159,47 @@ async def test_a_redis_restarted_from_its_file_shows_no_copy_of_before(own_redis
         await own_redis.start()
 
     assert await changing == []
+
+
+async def test_what_a_process_could_not_have_confirmed_is_seen_once_it_begins_a_new_generation(own_redis, two):
+    """Its writes find no place at Redis, all else does: its beat, and the other process, which goes on showing copies.
+
+    A copy would live for 50 s; so what is seen within the deadline was seen because of the new generation.
+    """
+    first, second = two
+    session = await opened(second)  # `first` has written nothing yet, so it needs one more connection
+    async with own_redis.client() as client:
+        await client.ping()
+        await copied(first, session)
+        await copied(second, session)
+        await client.config_set("maxclients", "1")  # who is there stays, nobody comes in
+        changed = await first.patch(session, json={"title": "changed"})
+        await client.config_set("maxclients", "1000")
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (await second.get(session)).json()["title"] != "changed":  # noqa: ASYNC110 - a condition, with a deadline
+                await asyncio.sleep(0.01)
+
+    assert changed.status_code == 200
+
+
+async def test_a_redis_that_comes_back_with_a_living_generation_shows_no_copy_of_it(own_redis):
+    """Its file has the copy and the generation, which lives on here; of later changes it was not told."""
+    pool = open_pool(own_redis.url, None)
+    key, copy = session_name("tenant", uuid4()) + Kind.SNAPSHOT.value, b"0" * SEQ_DIGITS + b"0" * TIMES_DIGITS + b"{}"
+    before, after = Link(pool, DEADLINE_SECONDS), Link(pool, DEADLINE_SECONDS)
+    generation = await before.call(BEAT, [GENERATION], [new_generation(), 1])
+    async with own_redis.client() as client:
+        await client.set(GENERATION, generation)
+        await client.set(key, MARK + generation + copy)
+    _, _, shown = await before.call(READ, [GENERATION, key], [new_generation(), b"token"])
+    own_redis.kill()
+    await own_redis.start()
+    async with own_redis.client() as client:
+        assert await client.mget(GENERATION, key) == [generation, MARK + generation + copy]
+    lives, _, leased = await after.call(READ, [GENERATION, key], [new_generation(), b"token"])
+    await before.close()
+    await after.close()
+
+    assert shown == MARK + generation + copy
+    assert leased == 1  # there is no copy, and whoever asks may make one
+    assert lives != generation
