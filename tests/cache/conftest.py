@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from loading import load_scripts
 from own_redis import OwnRedis
 from redis.asyncio import Redis
-from schedules import load_scripts
 
 from service.queue import open_pool
 

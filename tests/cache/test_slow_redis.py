@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from loading import load_scripts
 from redis.asyncio import ConnectionPool
-from schedules import load_scripts
 
 from service.copies import settling
 from service.copies.awake import TICK_SECONDS, AwakeClock
