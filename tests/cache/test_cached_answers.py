@@ -220,14 +220,6 @@ async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(
     assert behind == []
 
 
-async def test_of_many_who_ask_for_what_is_not_there_few_ask_postgresql(two, forget_copies):
-    session = await opened(two[0])
-    await forget_copies()
-    answers = await asyncio.gather(*(two[0].get(session) for _ in range(100)))
-
-    assert len({answer.content for answer in answers}) == 1
-
-
 async def test_a_copy_ends_before_its_session_does(two, database, forget_copies):
     """Whatever is shown once PostgreSQL's clock says that its time is over shows it, though copies stood until then."""
     stood: set[httpx2.AsyncClient] = set()
