@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
 import pytest
 from conversations import opened, query
 
@@ -11,7 +14,8 @@ from service.copies.scripts import MARK
 from service.encoding import snapshot_of, window_of
 from service.queue import open_queue
 from service.store import copies
-from workers.jobs.sample_cache import Sampler
+from workers.jobs.sample_cache import AGAIN_SECONDS, SAMPLE_COPIES, Sampler
+from workers.main import SWEEP_SECONDS
 
 LIFE_MS = 60_000
 OTHER = b"0123456789abcdef"
@@ -35,10 +39,27 @@ async def copied(database, caller, redis):
     return session
 
 
+class Pause:
+    """What happens between the first look and the second: nothing, or that somebody deletes these copies."""
+
+    def __init__(self, redis) -> None:
+        self._redis = redis
+        self.repairs: list[bytes] = []
+
+    async def __call__(self) -> None:
+        if self.repairs:
+            await self._redis.delete(*self.repairs)
+
+
 @pytest.fixture
-async def sampler(database, redis_url):
+def pause(redis) -> Pause:
+    return Pause(redis)
+
+
+@pytest.fixture
+async def sampler(database, redis_url, pause) -> AsyncIterator[Sampler]:
     queue = open_queue(redis_url, timeout_seconds=5)
-    yield Sampler(database, queue)
+    yield Sampler(database, queue, pause)
     await queue.aclose(close_connection_pool=True)
 
 
@@ -63,6 +84,28 @@ async def test_a_copy_that_is_not_what_is_stored_is_counted_as_stale(database, c
 
     assert stale == 1
     assert after.stale_total - before.stale_total == 1
+
+
+async def test_what_is_repaired_in_the_time_that_it_may_take_is_not_stale(database, copied, sampler, pause, caller):
+    await query(database, "UPDATE sessions SET title = 'other' WHERE id = $1", copied.id)
+    pause.repairs = [session_name(caller.tenant_id, copied.id) + Kind.SNAPSHOT.value]
+
+    assert await sampler.sweep() == 0
+
+
+def test_what_a_killed_writer_left_gets_the_time_until_the_relay_has_swept():
+    assert AGAIN_SECONDS > SWEEP_SECONDS
+
+
+async def test_a_walk_comes_by_every_copy_however_many_redis_gives_at_a_time(sampler, redis):
+    await redis.flushdb()
+    keys = {session_name("tenant", uuid4()) + Kind.SNAPSHOT.value for _ in range(3 * SAMPLE_COPIES)}
+    await redis.mset(dict.fromkeys(keys, b"x"))
+    met: set[bytes] = set()
+    for _ in range(6):  # twice as many as are needed: Redis may give a key twice
+        met.update(await sampler._next_keys())
+
+    assert met >= keys
 
 
 async def test_a_copy_that_no_reader_would_be_shown_is_not_compared(database, copied, sampler, redis):

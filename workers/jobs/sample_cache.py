@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -25,8 +26,10 @@ SCAN_KEYS = 500
 SCANS_MAX = 20
 """Ten thousand keys a sweep: others than copies stand in Redis, too."""
 
-AGAIN_SECONDS = 1.0
-"""A copy that a write has just outdated is gone by then: its writer waits for no less before it answers."""
+AGAIN_SECONDS = 7.0
+"""What a writer left that was killed, or is cut off from Redis, may stand until the relay has taken its event: 5 s by
+its sweep, and two for the sweep itself. Whoever lives settles sooner: within 1.2 s.
+"""
 
 LOG = get_logger("cache")
 
@@ -42,13 +45,21 @@ class Sampled(msgspec.Struct, frozen=True):
 
 
 class Sampler:
-    """Walks through the copies, some at a time."""
+    """Walks through the copies, some at a time. `pause` gives those that differ the time in which they may."""
 
-    def __init__(self, database: Database, redis: ArqRedis) -> None:
+    def __init__(
+        self,
+        database: Database,
+        redis: ArqRedis,
+        pause: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._database = database
         self._redis = redis
+        self._pause = pause or partial(asyncio.sleep, AGAIN_SECONDS)
         self._notary: Notary | None = None
         self._cursor = 0
+        self._ahead: list[bytes] = []
+        """Keys that the walk has found and not compared yet: Redis gives as many at a time as it likes."""
 
     async def sweep(self) -> int:
         """Compare the next hundred copies; how many are stale. Redis away: none is compared.
@@ -65,7 +76,7 @@ class Sampler:
             found = await self._read(self._notary, await self._next_keys())
             suspects = await self._differing(found)
             if suspects:
-                await asyncio.sleep(AGAIN_SECONDS)
+                await self._pause()
                 again = await self._read(self._notary, [sampled.key for sampled in suspects])
                 standing = {sampled.key: sampled.seq for sampled in again}
                 # A copy that stands where it stood has had no part in a write meanwhile.
@@ -81,13 +92,15 @@ class Sampler:
         return len(suspects)
 
     async def _next_keys(self) -> list[bytes]:
-        keys: list[bytes] = []
         for _ in range(SCANS_MAX):
-            self._cursor, found = await self._redis.scan(self._cursor, match=SCHEMA + b"{*", count=SCAN_KEYS)
-            keys += [key for key in found if session_of(key) is not None]
-            if len(keys) >= SAMPLE_COPIES or self._cursor == 0:
+            if len(self._ahead) >= SAMPLE_COPIES:
                 break
-        return keys[:SAMPLE_COPIES]
+            self._cursor, found = await self._redis.scan(self._cursor, match=SCHEMA + b"{*", count=SCAN_KEYS)
+            self._ahead += [key for key in found if session_of(key) is not None]
+            if self._cursor == 0:
+                break
+        keys, self._ahead = self._ahead[:SAMPLE_COPIES], self._ahead[SAMPLE_COPIES:]
+        return keys
 
     async def _read(self, notary: Notary, keys: list[bytes]) -> list[Sampled]:
         """Those of these copies that a reader would be shown."""
