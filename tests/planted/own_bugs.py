@@ -203,22 +203,4 @@ OF_OUR_OWN = (
         (Edit("service/commands/sessions.py", "    await idempotency.erase_session(tx, session_id)\n", ""),),
         ("tests/handlers/test_sessions.py::test_purge_erases_everything_of_the_session_and_nothing_else",),
     ),
-    Bug(
-        "fill-without-lease",
-        "a reader that read before a change makes a copy after it",
-        (Edit("service/copies/scripts.py", "  elseif lease ~= ARGV[at + 2] then\n", "  elseif false then\n"),),
-        ("tests/cache/test_cache_schedules.py::test_a_reader_that_read_before_a_change_makes_no_copy",),
-    ),
-    Bug(
-        "copy-of-another-generation",
-        "a copy outlives a Redis that could not be told of changes",
-        (
-            Edit(
-                "service/copies/scripts.py",
-                "  if copy and string.sub(copy, {len(MARK) + 1}, {len(MARK) + GENERATION_BYTES}) == generation then\n",
-                "  if copy then\n",
-            ),
-        ),
-        ("tests/cache/test_cache_schedules.py::test_no_copy_outlives_its_generation",),
-    ),
 )

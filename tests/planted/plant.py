@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from bugs import THE_TWELVE, Bug
+from cache_bugs import OF_THE_CACHE
 from own_bugs import OF_OUR_OWN
 
 from service.embedded import launch
@@ -39,7 +40,7 @@ class Rotten(Exception):
 
 def main(arguments: list[str]) -> int:
     """Plant the bugs that are named, or all; 1 where any is not caught."""
-    every = [*THE_TWELVE, *OF_OUR_OWN]
+    every = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE]
     if "--list" in arguments:
         for bug in every:
             say(f"{bug.name:<32}{bug.what}")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from bugs import THE_TWELVE, Bug, Edit
+from cache_bugs import OF_THE_CACHE
 from own_bugs import OF_OUR_OWN
 from plant import ROOT, Rotten, main, planted
 
-EVERY = [*THE_TWELVE, *OF_OUR_OWN]
+EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE]
 
 
 def files_of(bug: Bug) -> dict[str, str]:
