@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -21,15 +20,11 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "e2e"), str(ROOT)]
 
 from figures import Figures  # noqa: E402 - the paths first
+from options import again, read  # noqa: E402
 from planning import Spans  # noqa: E402
 from running import Run  # noqa: E402
 from telling import page, told  # noqa: E402
 
-SECONDS = 285.0
-"""The whole: five minutes, and below six on a busy machine."""
-SHORT_SECONDS = 60.0
-SHORT_SEED = 20
-SEED_BITS = 32
 PAGE = ROOT / "docs" / "reliability.md"
 FIGURES = HERE / "figures.jsonl"
 """What the page was written from."""
@@ -62,23 +57,6 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def read(arguments: list[str]) -> argparse.Namespace:
-    """The options, with a seed in any case."""
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    say = parser.add_argument
-    say("--seed", type=int, action="append", help="which faults come when; several: one run after the other")
-    say("--seconds", type=float, help=f"how long a run lasts ({SECONDS:.0f})")
-    say("--short", action="store_true", help=f"a run of {SHORT_SECONDS:.0f} s under seed {SHORT_SEED}")
-    say("--figures", type=Path, metavar="FILE", help="add the figures to a file, each run a line of JSON")
-    say("--keep", action="store_true", help="keep history and logs, also where all promises hold")
-    say("--write-docs", action="store_true", help="write docs/reliability.md from these runs and those of --figures")
-    options = parser.parse_args(arguments)
-    options.seconds = options.seconds or (SHORT_SECONDS if options.short else SECONDS)
-    if options.seed is None:
-        options.seed = [SHORT_SEED if options.short else random.SystemRandom().getrandbits(SEED_BITS)]
-    return options
-
-
 def read_figures(file: Path | None) -> list[Figures]:
     """The runs that a file tells of."""
     lines = file.read_text().splitlines() if file is not None and file.exists() else []
@@ -108,12 +86,6 @@ def run_one(seed: int, options: argparse.Namespace) -> tuple[Figures, Path | Non
         if options.keep and not is_bad:
             sys.stdout.write(f"History and logs: {keep(home, seed)}\n")
         return figures, keep(home, seed) if is_bad else None
-
-
-def again(seed: int, options: argparse.Namespace) -> str:
-    """The command that repeats a run."""
-    seconds = "" if options.seconds in {SECONDS, SHORT_SECONDS} else f" --seconds {options.seconds:g}"
-    return f'make chaos ARGS="--seed {seed}{" --short" if options.short else ""}{seconds}"'
 
 
 @contextmanager

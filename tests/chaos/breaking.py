@@ -78,21 +78,28 @@ class Breaker:
         for pid in self._stopped.pop(fault.part, []):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        was_reached = True
+        if fault.part in self._parts:
+            return self._mend_part(self._parts[fault.part], fault)
         if fault.way == "full":
             self._tell_valkey("roomy")
-        elif fault.part == "postgres" and fault.way in {"kill -9", "restart"}:
-            self._stack.servers.start_postgres()
-        elif fault.part == "valkey" and fault.way in {"kill -9", "restart"}:
-            self._stack.servers.start_redis()
-        elif fault.part in self._parts:
-            part = self._parts[fault.part]
-            if fault.detail:
-                was_reached = not part.running and part.wait() == KILLED
-                if part.running:
-                    part.kill()
-            if not part.running:
-                part.start()
+        elif fault.way in {"kill -9", "restart"}:
+            servers = self._stack.servers
+            if fault.part == "postgres":
+                servers.start_postgres()
+            else:
+                servers.start_redis()
+        return True
+
+    def _mend_part(self, part: Part, fault: Fault) -> bool:
+        was_reached = not fault.detail or (not part.running and part.wait() == KILLED)
+        if fault.detail and part.running:
+            part.kill()
+        elif not was_reached:
+            self.misbehaved.append(f"{part.name} ended with {part.wait()} before it came to {fault.detail}")
+        elif fault.way == "hang" and not part.running:
+            self.misbehaved.append(f"{part.name} ended with {part.wait()} while it was only stopped for a while")
+        if not part.running:
+            part.start()
         return was_reached
 
     def close(self) -> None:
@@ -135,6 +142,11 @@ class Breaker:
             code = f"nothing within {DEADLINE_SECONDS:.0f} s, and was killed"
         if code not in STOPPED:
             self.misbehaved.append(f"{part.name} was asked to stop and said {code}")
+
+    def restart(self, part: Part) -> None:
+        """Stop it and start it anew, when nothing else is broken."""
+        self._stop(part)
+        part.start()
 
     def find_fallen(self) -> None:
         """Note and start again what runs no more, though nobody broke it."""

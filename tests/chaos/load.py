@@ -19,10 +19,19 @@ from history import History
 from living import Living
 from uploading import Uploading
 
-STOP_SECONDS_MAX = 120.0
+JOIN_SECONDS_MAX = 115.0
 """Longer than a client tries: whoever takes longer hangs, and that is a fault of the harness."""
 
+CALL_SECONDS_MAX = 300.0
+"""What the clients' thread may take for anything: above all for reading every session, on a crowded machine."""
+
+OPEN_SECONDS_MAX = 60.0
+"""Until the first stream is open; a second on a quiet machine."""
+
 CUT_AT_ONCE = 4
+
+Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""What a client does until it is told to stop."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,12 @@ class Load:
         if self._thread.is_alive():
             self._call(self._join(self._stop_following, self._watching))
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(STOP_SECONDS_MAX)
+            self._thread.join(CALL_SECONDS_MAX)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(STOP_SECONDS_MAX)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS_MAX)
 
     def _child_dice(self) -> random.Random:
         return random.Random(self._dice.getrandbits(64))  # noqa: S311 - no secret
@@ -98,34 +109,44 @@ class Load:
 
     async def _begin(self, places: Places) -> None:
         lives: deque[str] = deque()
-        runs = [Conversing(self._agent(f"talker{n}"), places.conversations).run for n in range(4)]
-        runs += [Living(self._agent(f"liver{n}"), lives).run for n in range(2)]
+        runs: dict[str, Run] = {}
+        for name in ("talker0", "talker1", "talker2", "talker3"):
+            runs[name] = Conversing(self._agent(name), places.conversations).run
+        for name in ("liver0", "liver1"):
+            runs[name] = Living(self._agent(name), lives).run
         for number, desk in enumerate(places.desks):
             people = [self._agent(name, key) for name, key in places.people.items()]
-            asker = self._agent(f"asker{number}")
-            runs.append(Deciding(asker, self._agent(f"asker{number}-again"), people, desk).run)
-        runs += [Uploading(self._agent(f"bringer{n}"), shelf).run for n, shelf in enumerate(places.shelves)]
-        self._working = [asyncio.create_task(self._guarded(run, self._stop)) for run in runs]
+            name = f"asker{number}"
+            asker = self._agent(name)
+            runs[name] = Deciding(asker, self._agent(f"{name}-again"), people, desk).run
+        for number, shelf in enumerate(places.shelves):
+            name = f"bringer{number}"
+            runs[name] = Uploading(self._agent(name), shelf).run
+        self._working = [asyncio.create_task(self._guarded(run, self._stop), name=name) for name, run in runs.items()]
         for number, session in enumerate(places.conversations):
             follower = Following(f"stream{number}", self._front, self._history, self._child_dice(), session)
             self._followers.append(follower)
-            self._watching.append(asyncio.create_task(self._guarded(follower.run, self._stop_following)))
+            self._follow(follower)
 
     async def _watch(self, follower: Following) -> None:
-        self._watching.append(asyncio.create_task(self._guarded(follower.run, self._stop_following)))
-        await asyncio.wait_for(follower.is_open.wait(), 20)
+        self._follow(follower)
+        await asyncio.wait_for(follower.is_open.wait(), OPEN_SECONDS_MAX)
 
-    async def _guarded(self, run: Callable[[asyncio.Event], Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
+    def _follow(self, follower: Following) -> None:
+        following = self._guarded(follower.run, self._stop_following)
+        self._watching.append(asyncio.create_task(following, name=follower.watched.name))
+
+    async def _guarded(self, run: Run, stop: asyncio.Event) -> None:
         try:
             await run(stop)
         except Exception:  # noqa: BLE001 - told at the end
             self.broken.append(traceback.format_exc())
 
-    @staticmethod
-    async def _join(stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+    async def _join(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
         stop.set()
         if tasks:
-            await asyncio.wait(tasks, timeout=STOP_SECONDS_MAX - 5)
+            _, late = await asyncio.wait(tasks, timeout=JOIN_SECONDS_MAX)
+            self.broken += [f"{one.get_name()} had not ended after {JOIN_SECONDS_MAX:.0f} s" for one in late]
 
     async def _look(self, sessions: list[str]) -> None:
         agent = self._agent("auditor")

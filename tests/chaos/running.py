@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
+import httpx2
 from agent import Front
 from approvals import keys_of_people
 from breaking import Breaker
@@ -23,7 +23,8 @@ from evidence import Arrival, Evidence
 from faults import Fault, Struck
 from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of
 from gathering import arrival, gather, left_over
-from history import History
+from history import OK as OPENED
+from history import History, digest_of
 from judging import judge
 from load import Load, Places
 from planning import Spans, rounds_together, single_faults
@@ -45,10 +46,11 @@ POSTGRES_AWAY_SECONDS = (0.5, 1.5)
 POSTGRES_BACK_SECONDS = 3.0
 """Between two kills of PostgreSQL, so that each web process can show how soon it works again."""
 PAUSE_SECONDS = (0.2, 0.7)
-READY_SECONDS_MAX = 20.0
+READY_SECONDS_MAX = 60.0
+"""What takes longer never comes: a process starts in two seconds, and in ten times that on a crowded machine."""
 READY_POLL_SECONDS = 0.15
-QUIET_SECONDS_MAX = 75.0
-"""Longer than any lease, renewal, retry after 5 s and sweep one after the other."""
+QUIET_SECONDS_MAX = 180.0
+"""Twice as long as any lease, renewal, retry after 5 s and sweep one after the other."""
 QUIET_POLL_SECONDS = 0.3
 
 LAST = ("kill -9", "hang")
@@ -126,7 +128,7 @@ class Run:
                 stack.heal()
                 load.finish()
                 self._wait_for_quiet(stack)
-                self._clear_scratch(parts["attachments0"], scratch)
+                self._clear_scratch(breaker, parts["attachments0"], scratch)
                 sessions = [str(row[0]) for row in stack.ledger.rows("SELECT id FROM sessions ORDER BY id")]
                 load.look_at_all(sessions)
         finally:
@@ -144,14 +146,22 @@ class Run:
             people = keys_of_people(stack, key)
 
             def opened(count: int) -> list[str]:
-                wish: dict[str, Any] = {"agent_id": "chaos", "activate": True, "config": ROOMY}
-                return [client.post("/sessions", json=wish).json()["id"] for _ in range(count)]
+                return [self._open(client) for _ in range(count)]
 
             places = Places(opened(CONVERSATIONS), opened(DESKS), opened(SHELVES), people)
         # The feed has an id to come back with before anything is cut.
         feed = self.history.watched[0]
         wait_until(lambda: feed.told, "the stream across sessions tells of the first session")
         return places
+
+    def _open(self, client: httpx2.Client) -> str:
+        """Open a session that is there before the load begins: an operation like those of the clients."""
+        op = self.history.invoke("preparing", "open", digests=[], activate=True)
+        answer = client.post("/sessions", json={"agent_id": "chaos", "activate": True, "config": ROOMY})
+        made = answer.json()
+        told = {"version": made["version"], "state": made["status"], "messages": made["message_count"]}
+        self.history.ends(op, OPENED, answer.status_code, id=made["id"], digest=digest_of(answer.content), **told)
+        return str(made["id"])
 
     def _all_phases(self, stack: Stack, breaker: Breaker) -> None:
         spans, away = self._spans, self._dice("away")
@@ -223,12 +233,12 @@ class Run:
             time.sleep(QUIET_POLL_SECONDS)
 
     @staticmethod
-    def _clear_scratch(inspector: Part, scratch: Path) -> None:
+    def _clear_scratch(breaker: Breaker, inspector: Part, scratch: Path) -> None:
         """What a killed worker left in its temporary folder a later one clears, once it is old: make it old."""
         for left in scratch.iterdir():
-            os.utime(left, (0, 0))
-        inspector.stop()
-        inspector.start()
+            with suppress(FileNotFoundError):  # its worker has just finished with it
+                os.utime(left, (0, 0))
+        breaker.restart(inspector)
         with suppress(AssertionError):  # the checker will say it
             wait_until(lambda: not list(scratch.iterdir()), "no temporary file is left")
 
