@@ -25,6 +25,7 @@ PAUSE_SECONDS = (0.05, 0.25)
 
 UNAVAILABLE = 503
 IN_PROGRESS = "request_in_progress"
+KEY = "Idempotency-Key"
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Agent:
 
     async def post(self, op: Op, path: str, document: Any = None, *, key: str | None = None) -> Answer | None:
         """A POST under an idempotency key, tried until it is answered."""
-        headers = {"Idempotency-Key": key or self.new_key()}
+        headers = {KEY: key or self.new_key()}
         return await self.ask(op, "POST", path, document, headers=headers)
 
     async def get(
@@ -99,6 +100,8 @@ class Agent:
             may_have_arrived, answer = await self._attempt(op.kind, method, path, body, sent_headers)
             if answer is not None and answer.status != UNAVAILABLE and answer.code != IN_PROGRESS:
                 return answer
+            # Under a key an effect that was there would be answered for again, rather than refused.
+            op.is_open |= may_have_arrived and method != "GET" and (answer is None or KEY not in sent_headers)
             if (may_have_arrived and not can_repeat) or time.monotonic() > give_up:
                 self.history.ends(op, FAIL if method == "GET" else INFO, answer.status if answer else 0)
                 return None
@@ -123,5 +126,5 @@ class Agent:
         return True, answer
 
     def refused(self, op: Op, answer: Answer, **told: Any) -> None:
-        """An answer that says that nothing happened."""
-        self.history.ends(op, FAIL, answer.status, answer.code, **told)
+        """An answer that says that nothing happened; by this attempt."""
+        self.history.ends(op, INFO if op.is_open else FAIL, answer.status, answer.code, **told)

@@ -11,6 +11,8 @@ from invariants import folded
 from verdicts import Verdict
 
 ENDS = {"session.ended", "session.expired"}
+OUTCOMES = {"ready", "failed"}
+"""What a file becomes, once: nobody here asks for another try."""
 
 
 def gapless(_history: History, evidence: Evidence) -> Verdict:
@@ -41,6 +43,7 @@ def gapless(_history: History, evidence: Evidence) -> Verdict:
         name = "tool_call_id" if type_.startswith("tool") else "attachment_id"
         asked = Counter(row.data[name] for row in evidence.events if row.type == type_)
         verdict.demand(asked == Counter(known), f"{type_} was not told once of each: {len(asked)} of {len(known)}")
+    _told_once(evidence, verdict)
     verdict.violations += evidence.broken_rules
     verdict.counts = {
         "sessions": len(evidence.sessions),
@@ -48,6 +51,31 @@ def gapless(_history: History, evidence: Evidence) -> Verdict:
         "events": len(evidence.events),
     }
     return verdict
+
+
+def _told_once(evidence: Evidence, verdict: Verdict) -> None:
+    """Whatever can happen to a thing once is told once, and only of what it has happened to."""
+    told = Counter((row.type, row.data.get("attachment_id") or row.data.get("message_id")) for row in evidence.events)
+    for message in evidence.messages:
+        times = told["message.deleted", message.id]
+        verdict.demand(times == message.is_deleted, f"the deletion of {message.id} was told {times} times")
+    for file in evidence.files:
+        times = told["attachment.processed", file.id] + told["attachment.failed", file.id]
+        verdict.demand(times == (file.status in OUTCOMES), f"what became of {file.id} was told {times} times")
+        times = told["attachment.deleted", file.id]
+        verdict.demand(times == file.is_deleted, f"the deletion of the file {file.id} was told {times} times")
+    in_session = Counter((row.session, row.type) for row in evidence.events)
+    for session in evidence.sessions:
+        times = in_session[session.id, "session.created"]
+        verdict.demand(times == 1, f"the opening of {session.id} was told {times} times")
+        # Each patch of these clients adds a field of its own, and one that is sent again finds it there.
+        times, fields = in_session[session.id, "session.updated"], len(session.fields)
+        verdict.demand(times == fields, f"{session.id} has {fields} fields, and {times} session.updated tell")
+    calls = Counter(
+        (row.data["tool_call_id"], row.type) for row in evidence.events if row.type.startswith("tool_call.")
+    )
+    for (call, type_), times in calls.items():
+        verdict.demand(times == 1, f"{type_} of {call} was told {times} times")
 
 
 def fold_is_state(_history: History, evidence: Evidence) -> Verdict:

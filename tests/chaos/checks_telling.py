@@ -11,13 +11,17 @@ from verdicts import Verdict
 
 def delivered(_history: History, evidence: Evidence) -> Verdict:
     """Invariant 6."""
-    verdict = Verdict("6 deliveries", "Each event arrived, under one id, in the same bytes each time, and signed.")
-    events = {row.id for row in evidence.events}
+    verdict = Verdict(
+        "6 deliveries", "Each event arrived, as it is stored, under one id, in the same bytes each time, and signed."
+    )
+    events = {row.id: row for row in evidence.events}
     arrived = {row.event for row in evidence.arrivals}
-    verdict.violations += [f"the event {missing} never arrived" for missing in sorted(events - arrived)]
-    verdict.demand(arrived <= events, f"what is no event arrived: {sorted(arrived - events)[:3]}")
+    verdict.violations += [f"the event {missing} never arrived" for missing in sorted(set(events) - arrived)]
+    verdict.demand(arrived <= set(events), f"what is no event arrived: {sorted(arrived - set(events))[:3]}")
     statuses = Counter(row.status for row in evidence.deliveries)
-    is_over = set(statuses) <= {"succeeded"} and Counter(row.event for row in evidence.deliveries) == Counter(events)
+    is_over = set(statuses) <= {"succeeded"} and Counter(row.event for row in evidence.deliveries) == Counter(
+        list(events)
+    )
     verdict.demand(
         is_over, f"deliveries are not one for each event, and succeeded: {dict(statuses)}, {len(events)} events"
     )
@@ -25,8 +29,11 @@ def delivered(_history: History, evidence: Evidence) -> Verdict:
     for row in evidence.arrivals:
         bodies[row.event].add(row.digest)
         verdict.demand(row.is_signed, f"a request for {row.event} was not signed")
-    for event, versions in bodies.items():
-        verdict.demand(len(versions) == 1, f"{event} arrived in {len(versions)} versions")
+        if (event := events.get(row.event)) is not None:
+            is_it = (row.session, row.seq, row.type, row.data) == (event.session, event.seq, event.type, event.data)
+            verdict.demand(is_it, f"a request for {row.event} told of another {row.type} than is stored: {event.type}")
+    for id_, versions in bodies.items():
+        verdict.demand(len(versions) == 1, f"{id_} arrived in {len(versions)} versions")
     verdict.counts = {
         "events": len(events),
         "arrivals": len(evidence.arrivals),

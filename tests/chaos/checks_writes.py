@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
+from checks_causes import caused
 from evidence import STAGED, Evidence, FileRow
 from history import FAIL, INFO, History, Op
 from verdicts import Verdict
@@ -13,7 +14,6 @@ from service.domain.attachment import INTERRUPTED_TOO_OFTEN
 
 SPEAKING = {"append", "batch", "ask", "open"}
 READING = {"read_session", "read_history", "read_event", "download"}
-MOVED = {"activate": "session.activated", "suspend": "session.suspended", "resume": "session.resumed"}
 DECISIONS = ("tool_call.approved", "tool_call.rejected", "tool_call.expired")
 
 
@@ -21,12 +21,14 @@ def acknowledged(history: History, evidence: Evidence) -> Verdict:
     """Invariant 1."""
     verdict = Verdict(
         "1 acknowledged writes",
-        "What was acknowledged is there, unchanged; what was refused is not; what is unknown, once or not at all.",
+        "What was acknowledged is there, unchanged; what was refused is not; what is unknown, once or not at all; "
+        "and nothing that nobody asked for.",
     )
     _messages(history, evidence, verdict)
     _fields(history, evidence, verdict)
-    _moves(history, evidence, verdict)
+    _ends(history, evidence, verdict)
     _files(history, evidence, verdict)
+    caused(history, evidence, verdict)
     writes = [op for op in history.ops if op.kind not in READING]
     repeats = [op for op in writes if op.kind == "again" and op.is_ok]
     for op in repeats:
@@ -78,19 +80,7 @@ def _fields(history: History, evidence: Evidence, verdict: Verdict) -> None:
             verdict.demand(not is_there, f"the refused {_name(op)} has had an effect")
 
 
-def _moves(history: History, evidence: Evidence, verdict: Verdict) -> None:
-    told = Counter((event.session, event.type) for event in evidence.events)
-    sure: Counter[tuple[str, str]] = Counter()
-    perhaps: Counter[tuple[str, str]] = Counter()
-    for op in history.ops:
-        if op.kind == "move":
-            moved = (op.session, MOVED[op.wish["move"]])
-            sure[moved] += op.is_ok
-            perhaps[moved] += op.outcome != FAIL
-    for (session, type_), times in sure.items():
-        most = perhaps[session, type_] + (type_ == "session.activated")  # it may have been opened active
-        is_so = times <= told[session, type_] <= most
-        verdict.demand(is_so, f"{session} was moved {times} to {most} times, and {told[session, type_]} {type_} tell")
+def _ends(history: History, evidence: Evidence, verdict: Verdict) -> None:
     statuses = {row.id: row.status for row in evidence.sessions}
     for op in history.ops:
         if op.kind == "end" and op.is_ok:
@@ -158,7 +148,10 @@ def _heard_who_won(op: Op, decisions: list[tuple[str, str | None]], verdict: Ver
 
 def files_whole(history: History, evidence: Evidence) -> Verdict:
     """Invariant 9."""
-    verdict = Verdict("9 files", "Every file has its bytes, downloads are those bytes, and no object is unknown.")
+    verdict = Verdict(
+        "9 files",
+        "Every file and all that was made of it has its bytes, downloads are those bytes, no object is unknown.",
+    )
     keys = {sha256: key for key, sha256 in evidence.stored.items()}
     ready = [row for row in evidence.files if not row.is_deleted]
     for row in ready:
@@ -166,6 +159,9 @@ def files_whole(history: History, evidence: Evidence) -> Verdict:
         verdict.demand(is_good, f"the file {row.id} came to no good end: {row.status}, {row.error}")
         bytes_found = evidence.found.get(keys.get(row.sha256, ""))
         verdict.demand(bytes_found == row.sha256, f"the file {row.id} has not its bytes: {bytes_found}")
+    for key, sha256 in evidence.stored.items():
+        bytes_found = evidence.found.get(key)
+        verdict.demand(bytes_found == sha256, f"the object {key} is missing or damaged: {bytes_found}")
     for key in evidence.found:
         name = re.sub(rf"{STAGED}\d+$", "", key)
         verdict.demand(name in evidence.stored or name in evidence.loose, f"nobody knows the object {key}")

@@ -80,6 +80,7 @@ class Arrival:
     digest: str
     is_signed: bool
     at: float
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -61,7 +61,16 @@ def arrival(call: Call, secret: str) -> Arrival:
         is_signed = event["id"] == call.id
     except Exception:  # noqa: BLE001 - whatever the library says, it did not verify
         event, is_signed = call.event, False
-    return Arrival(call.id, event["session_id"], event["seq"], event["type"], digest_of(call.body), is_signed, call.at)
+    return Arrival(
+        event=call.id,
+        session=event["session_id"],
+        seq=event["seq"],
+        type=event["type"],
+        digest=digest_of(call.body),
+        is_signed=is_signed,
+        at=call.at,
+        data=event["data"],
+    )
 
 
 def gather(stack: Stack, arrivals: list[Arrival], scratch: Path) -> Evidence:

@@ -56,6 +56,8 @@ class Op:
     status: int = 0
     code: str = ""
     told: dict[str, Any] = field(default_factory=dict)
+    is_open: bool = False
+    """An attempt before the last one may have had the effect, or may have it yet, though the last one was refused."""
 
     @property
     def is_ok(self) -> bool:

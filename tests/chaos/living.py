@@ -48,8 +48,9 @@ class Living:
         prompt = f"{self._agent.name} opens {self._spoken}"
         self._spoken += 1
         has_prompt = self._agent.dice.random() < 0.3
-        op = self._agent.begin("open", digests=[digest_of(prompt)] if has_prompt else [])
-        document = {"agent_id": "chaos", "activate": self._agent.dice.random() < 0.5}
+        activate = self._agent.dice.random() < 0.5
+        op = self._agent.begin("open", digests=[digest_of(prompt)] if has_prompt else [], activate=activate)
+        document = {"agent_id": "chaos", "activate": activate}
         if has_prompt:
             document["system_prompt"] = prompt
         answer = await self._agent.post(op, "/sessions", document)

@@ -6,114 +6,68 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from evidence import (
-    Arrival,
-    CallRow,
-    Delivery,
-    EventRow,
-    Evidence,
-    FileRow,
-    MessageRow,
-    SessionRow,
-)
-from history import FAIL, INFO, OK, History, Op, Sent, Watched, digest_of
+from evidence import Arrival, EventRow, Evidence, FileRow, MessageRow, SessionRow
+from history import FAIL, INFO, OK, History, Sent, digest_of
 from judging import judge
+from sound import S, add, later, of, sound, swap
 
-S = "session"
 LOST, TWICE, NEVER = digest_of("lost"), digest_of("twice"), digest_of("never said")
-
-
-class Told:
-    """A history that is written by hand, on a clock of its own."""
-
-    def __init__(self) -> None:
-        self.history = History()
-        self._clock = 0.0
-
-    def op(self, kind: str, wish: dict, told: dict, *, outcome: str = OK, client: str = "c0", **more) -> Op:
-        """One operation after all others."""
-        self._clock += 1.0
-        op = Op(len(self.history.ops), client, kind, S, wish, self._clock)
-        op.returned, op.outcome, op.told = self._clock + 0.5, outcome, told
-        for name, value in more.items():
-            setattr(op, name, value)
-        self.history.ops.append(op)
-        return op
-
-
-def sound() -> tuple[History, Evidence]:
-    """A session with three messages, a decided call, a file and a patch; everyone was told of everything."""
-    told = Told()
-    contents = ["one", "two", "three"]
-    for seq, content in enumerate(contents, start=1):
-        told.op("append", {"digests": [digest_of(content)]}, {"messages": [(seq, f"m{seq}", digest_of(content))]})
-    told.op("append", {"digests": [digest_of("unknown")]}, {}, outcome=INFO)
-    told.op("append", {"digests": [digest_of("refused")]}, {}, outcome=FAIL, status=409, code="session_not_active")
-    told.op("again", {}, {"is_same": True})
-    told.op("patch", {"field": "p1", "if_match": 9}, {"version": 10, "digest": "d10", "messages": 3, "etag": '"10"'})
-    told.op("patch", {"field": "p2", "if_match": 9}, {}, outcome=FAIL, status=412, code="version_mismatch")
-    told.op("move", {"move": "suspend"}, {"version": 11, "digest": "d11", "messages": 3})
-    told.op("read_session", {}, {"version": 11, "digest": "d11", "messages": 3, "cache": "hit"})
-    rows = [(seq, digest_of(content)) for seq, content in enumerate(contents, start=1)][::-1]
-    told.op("read_history", {}, {"rows": rows})
-    told.op("decide", {"call": "call", "by": "ada"}, {"became": "approved", "decided_by": "ada"})
-    told.op(
-        "decide",
-        {"call": "call", "by": "bob"},
-        {"became": "approved", "decided_by": "ada"},
-        outcome=FAIL,
-        status=409,
-        code="already_decided",
-    )
-    told.op("step", {"call": "call", "action": "start"}, {"became": "running"})
-    told.op("upload", {"sha256": "sha", "size": 3}, {"id": "file"})
-    told.op("download", {"file": "file"}, {"is_same": True})
-    told.op("read_event", {"message": "m1"}, {"is_there": True})
-    told.op("read_session", {}, {"version": 12, "digest": "d12", "messages": 3}, client="auditor")
-    told.op("read_history", {}, {"rows": rows}, client="auditor")
-    told.history.sent += [Sent(1.0, 0.01, 0, "append", 201), Sent(2.0, 0.01, 1, "append", 503, has_retry_after=True)]
-
-    types = ["session.created", "session.activated", *["message.created"] * 3]
-    data: list[dict] = [{}, {}, *({"message_id": f"m{seq}"} for seq in (1, 2, 3))]
-    call = {"tool_call_id": "call", "decided_by": None}
-    types += ["tool_call.requested", "tool_call.approved", "tool_call.started"]
-    data += [call | {"status": "pending"}, call | {"status": "approved", "decided_by": "ada"}]
-    data += [call | {"status": "running", "decided_by": "ada"}]
-    types += ["attachment.uploaded", "attachment.processed", "session.updated", "session.suspended"]
-    data += [{"attachment_id": "file", "status": "uploaded"}, {"attachment_id": "file", "status": "ready"}, {}, {}]
-    events = [
-        EventRow(S, seq, f"e{seq}", type_, own) for seq, (type_, own) in enumerate(zip(types, data, strict=True), 1)
-    ]
-    evidence = Evidence(
-        sessions=[SessionRow(S, "suspended", None, 12, 3, 1, 0, 3, len(events), frozenset({"p1"}))],
-        messages=[MessageRow(S, seq, f"m{seq}", digest_of(content)) for seq, content in enumerate(contents, 1)],
-        events=events,
-        calls=[CallRow(S, "call", "running", "ada")],
-        files=[FileRow(S, "file", "ready", "sha", 3)],
-        deliveries=[Delivery(event.id, S, event.seq, "succeeded") for event in events],
-        arrivals=[Arrival(one.id, S, one.seq, one.type, "body", is_signed=True, at=float(one.seq)) for one in events],
-        stored={"key": "sha"},
-        found={"key": "sha", "unfinished#1": "x"},
-        loose={"unfinished"},
-        left_over={"events in the outbox": 0},
-    )
-    evidence.arrivals.append(replace(evidence.arrivals[3], at=99.0))  # sent again
-    told.history.watched.append(Watched("stream", S, [(S, event.seq, event.id, 90.0) for event in events], 2))
-    told.history.watched.append(Watched("feed", "", [(S, event.seq, event.id, 90.0) for event in events], 3))
-    return told.history, evidence
-
-
-def of(history: History, kind: str, place: int = 0) -> Op:
-    return [op for op in history.ops if op.kind == kind][place]
-
-
-def swap(rows: list, place: int, **changes) -> None:
-    rows[place] = replace(rows[place], **changes)
 
 
 def deleted_after_read(history: History, evidence: Evidence) -> None:
     """A page that lacks a message which nobody has deleted."""
     del of(history, "read_history").told["rows"][1]
+
+
+def told_less(history: History, evidence: Evidence) -> None:
+    """A patch without its event; all that came after is numbered as if there had never been one."""
+    evidence.events[:] = [row for row in evidence.events if row.type != "session.updated"]
+    swap(evidence.events, -1, seq=11)
+    swap(evidence.sessions, 0, last_event=11)
+
+
+def ended(history: History, evidence: Evidence) -> None:
+    """Its end, of which everyone was told."""
+    add(history, evidence, "session.ended")
+    swap(evidence.sessions, 0, status="ended", end_reason="requested", version=16)
+
+
+def shown_after_its_end(history: History, evidence: Evidence) -> None:
+    """A read that shows a session as it was, though its end was acknowledged."""
+    ended(history, evidence)
+    look = of(history, "read_session", 1).told
+    later(history, "end", {}, {})
+    later(history, "read_session", {}, dict(look))
+
+
+def deleted(history: History, evidence: Evidence) -> None:
+    """The last message is gone, and everyone was told."""
+    swap(evidence.messages, 2, is_deleted=True, digest=digest_of(""))
+    swap(evidence.sessions, 0, message_count=2, version=16)
+    add(history, evidence, "message.deleted", message_id="m3")
+
+
+def shown_after_its_deletion(history: History, evidence: Evidence) -> None:
+    """A page that shows a message, though its deletion was acknowledged."""
+    page = of(history, "read_history").told
+    deleted(history, evidence)
+    later(history, "delete_message", {"message": "m3"}, {})
+    later(history, "read_history", {}, page)
+
+
+def opened_twice(history: History, evidence: Evidence) -> None:
+    """Two sessions of one opening: it was sent twice, and answered once."""
+    opening = later(history, "open", {"digests": [], "activate": False}, {"id": "a", "version": 1, "digest": "a"})
+    for session in (opening.told["id"], "b"):
+        evidence.sessions.append(SessionRow(session, "created", None, 1, 0, 0, 0, 0, 1))
+        add(history, evidence, "session.created", session)
+
+
+def acknowledged_before(history: History, kind: str, wish: dict) -> None:
+    """A change whose answer named no version, and a read behind it that shows the version of before."""
+    look = of(history, "read_session", 1).told
+    later(history, kind, wish, {})
+    later(history, "read_session", {}, dict(look))
 
 
 Lie = Callable[[History, Evidence], object]
@@ -201,7 +155,7 @@ LIES: dict[str, tuple[str, Lie]] = {
         lambda h, _e: of(h, "read_session").told.update(digest="torn"),
     ),
     "a patch skipped a version": ("8", lambda h, _e: of(h, "patch").told.update(version=11, digest="d11")),
-    "a patch was refused without a reason": ("8", lambda h, _e: of(h, "patch", 1).wish.update(if_match=12)),
+    "a patch was refused without a reason": ("8", lambda h, _e: of(h, "patch", 1).wish.update(if_match=15)),
     "a session counts fewer messages than were told": (
         "8",
         lambda h, _e: of(h, "read_session").told.update(messages=2),
@@ -218,7 +172,7 @@ LIES: dict[str, tuple[str, Lie]] = {
         "8",
         lambda h, _e: of(h, "read_history").told["rows"].__setitem__(0, (3, NEVER)),
     ),
-    "a cache is wrong in the end": ("8", lambda _h, e: swap(e.sessions, 0, version=13)),
+    "a cache is wrong in the end": ("8", lambda _h, e: swap(e.sessions, 0, version=16)),
     "a ready file has no bytes": ("9", lambda _h, e: e.found.pop("key")),
     "a ready file has other bytes": ("9", lambda _h, e: e.found.update(key="other")),
     "a file never came to its end": ("9", lambda _h, e: swap(e.files, 0, status="processing")),
@@ -237,6 +191,44 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a stream told events out of order": ("13", lambda h, _e: h.watched[1].told.reverse()),
     "a stream told of what was not there": ("13", lambda h, _e: of(h, "read_event").told.update(is_there=False)),
     "a stream told of another event": ("13", lambda h, _e: h.watched[0].told.__setitem__(0, (S, 1, "other", 90.0))),
+    "a session ended by itself": ("1", ended),
+    "a message was deleted by itself": ("1", deleted),
+    "a file was deleted by itself": ("1", lambda _h, e: swap(e.files, 0, is_deleted=True)),
+    "a file came from nowhere": ("1", lambda _h, e: e.files.append(FileRow(S, "file2", "ready", "other", 3))),
+    "a field came from nowhere": ("1", lambda _h, e: swap(e.sessions, 0, fields=frozenset({"p1", "p9"}))),
+    "a session moved by itself": ("1", lambda h, e: add(h, e, "session.resumed")),
+    "one opening made two sessions": ("1", opened_twice),
+    "a call was decided by itself": ("1", lambda h, _e: of(h, "decide").wish.update(action="reject")),
+    "a tool was started by itself": ("1", lambda h, _e: setattr(of(h, "step"), "outcome", FAIL)),
+    "a session was said to have ended": ("1", lambda h, _e: setattr(of(h, "append", 4), "code", "session_ended")),
+    "a session was said not to be active": (
+        "1",
+        lambda h, _e: later(h, "append", {"digests": []}, {}, outcome=FAIL, code="session_not_active", returned=1.0),
+    ),
+    "a patch has no event": ("2", told_less),
+    "a file was understood twice": (
+        "2",
+        lambda h, e: add(h, e, "attachment.processed", attachment_id="file", status="ready"),
+    ),
+    "the deletion of a message is not told": ("2", lambda _h, e: swap(e.messages, 2, is_deleted=True)),
+    "a session was opened twice": ("2", lambda h, e: add(h, e, "session.created")),
+    "a step was told twice": ("2", lambda h, e: add(h, e, "tool_call.started", tool_call_id="call")),
+    "a webhook told of another type": ("6", lambda _h, e: swap(e.arrivals, 4, type="session.ended")),
+    "a webhook told of another session": ("6", lambda _h, e: swap(e.arrivals, 4, session="other")),
+    "a webhook told of another number": ("6", lambda _h, e: swap(e.arrivals, 4, seq=6)),
+    "a webhook told of another content": ("6", lambda _h, e: swap(e.arrivals, 4, data={"message_id": "m1"})),
+    "a session was read as if it had not ended": ("8", shown_after_its_end),
+    "a page shows a message that was deleted": ("8", shown_after_its_deletion),
+    "a session was read as before an append": ("8", lambda h, _e: acknowledged_before(h, "append", {"digests": []})),
+    "a session was read as before an upload": ("8", lambda h, _e: acknowledged_before(h, "delete_file", {"file": "f"})),
+    "a read went back, and nothing had changed": (
+        "8",
+        lambda h, _e: h.ops.append(replace(of(h, "read_session"), invoked=31.0, returned=31.1)),
+    ),
+    "no read was answered by a copy": ("8", lambda h, _e: of(h, "read_session").told.update(cache="miss")),
+    "a cached page lacks a message in the end": ("8", lambda h, _e: of(h, "read_history", 1).told["rows"].pop()),
+    "what was made of a file is missing": ("9", lambda _h, e: e.found.pop("key-of-text")),
+    "what was made of a file has other bytes": ("9", lambda _h, e: e.found.update({"key-of-text": "other"})),
 }
 """What is false, the number of the promise that it breaks, and how it is planted into what is sound."""
 
@@ -273,11 +265,22 @@ def test_a_read_beside_a_write_may_see_either():
     assert broken(history, evidence) == {}
 
 
+def test_a_deletion_whose_repeat_was_refused_may_have_happened():
+    history, evidence = sound()
+    deleted(history, evidence)
+    look, page = of(history, "read_session", 1), of(history, "read_history", 1)
+    later(history, "delete_message", {"message": "m3"}, {}, outcome=INFO, status=409, invoked=look.invoked - 0.5)
+    look.told |= {"version": 16, "digest": "d16", "messages": 2}
+    page.told = {"rows": page.told["rows"][1:]}
+
+    assert broken(history, evidence) == {}
+
+
 def test_a_change_that_was_not_acknowledged_may_be_seen_and_not_seen_for_a_minute():
     history, evidence = sound()
     of(history, "move").outcome = INFO  # its writer was killed; two who read one after the other see both sides
     early = replace(of(history, "read_session"), invoked=12.0, returned=12.1)
-    early.told = {"version": 10, "digest": "d10", "messages": 3}
+    early.told = {"version": 10, "digest": "d10", "messages": 3, "state": "active"}
     history.ops.append(early)
 
     reads = next(one for one in judge(history, evidence) if one.name.startswith("8"))
