@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from bugs import Bug, Edit
 
+LATE_JOINER = (
+    "tests/streams/test_channels.py::test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_one_itself"
+)
+
 OF_OUR_OWN = (
     Bug(
         "wake-before-commit",
@@ -18,6 +22,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/handlers/test_after_the_commit.py",),
+        r"True = has_heard\(",
     ),
     Bug(
         "ring-before-commit",
@@ -32,6 +37,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/handlers/test_after_the_commit.py",),
+        r"assert 1 == 0",
     ),
     Bug(
         "no-outbox-row-of-expiry",
@@ -44,18 +50,21 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/commands/test_every_event_waits.py",),
+        r"'session\.expired'",
     ),
     Bug(
         "late-approval",
         "an approval is taken at the very moment of its deadline, where readers see the call as expired",
         (Edit("service/domain/tool_call.py", "call.expires_at <= moment", "call.expires_at < moment"),),
         ("tests/domain/test_tool_call_rules.py",),
+        r"DID NOT RAISE InvalidTransition",
     ),
     Bug(
         "unlocked-decision",
         "two decisions read the same tool call at once, because its session is not held",
         (Edit("service/store/sessions.py", '.with_for_update().cte("held")', '.cte("held")'),),
         ("tests/commands/test_tool_call_races.py::test_of_twenty_that_approve_and_reject_one_call_exactly_one_wins",),
+        r"too many values to unpack \(expected 1\)",
     ),
     Bug(
         "foreign-cursor",
@@ -68,6 +77,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/handlers/test_session_listing.py::test_a_cursor_belongs_to_its_tenant_and_user",),
+        r"KeyError: 'code'",
     ),
     Bug(
         "ticket-used-twice",
@@ -80,6 +90,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/store/test_stream_tickets.py",),
+        r"assert \d+ == 1$",
     ),
     Bug(
         "half-an-upload",
@@ -92,6 +103,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/handlers/test_upload_faults.py::test_a_client_that_goes_away_leaves_nothing",),
+        r"assert 201 == 400",
     ),
     Bug(
         "unsynced-file",
@@ -104,6 +116,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/blobs/test_synced_objects.py",),
+        r"KeyError: \d+",
     ),
     Bug(
         "new-id-on-redelivery",
@@ -116,6 +129,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/workers/test_deliveries.py::test_a_redelivered_one_comes_again_with_the_same_id",),
+        r"At index 0 diff: '[0-9a-f-]+' != '[0-9a-f-]+'",
     ),
     Bug(
         "renewal-without-token",
@@ -128,6 +142,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/store/test_delivery_leases.py",),
+        r"assert \[<Record stat.* == \[<Record stat",
     ),
     Bug(
         "refusal-that-commits",
@@ -140,12 +155,14 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/store/test_kept_answers.py", "tests/handlers/test_idempotency.py::test_a_refusal_is_not_kept"),
+        r"assert \[422, 409\] == \[422, 422\]",
     ),
     Bug(
         "two-relays",
         "two relays work at once: events of a session are made into deliveries in any order",
         (Edit("service/commands/relay.py", "    await outbox.lead(tx)\n", ""),),
         ("tests/workers/test_relay.py", "tests/workers/test_feed.py"),
+        r"At index \d+ diff: \d+ != \d+",
     ),
     Bug(
         "two-claimers",
@@ -158,6 +175,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/store/test_delivery_leases.py",),
+        r"assert \(5, \[Claim\(.* == \(5, \[\]\)",
     ),
     Bug(
         "one-signature",
@@ -166,6 +184,7 @@ OF_OUR_OWN = (
         (
             "tests/workers/test_deliveries.py::test_both_secrets_verify_for_a_day_after_a_rotation_and_then_only_the_new_one",
         ),
+        r"No matching signature found",
     ),
     Bug(
         "key-of-everybody",
@@ -178,6 +197,7 @@ OF_OUR_OWN = (
             ),
         ),
         ("tests/handlers/test_idempotency.py::test_a_key_belongs_to_its_tenant_its_caller_and_its_route",),
+        r"assert not True",
     ),
     Bug(
         "late-subscription",
@@ -189,18 +209,21 @@ OF_OUR_OWN = (
                 "ending = None",
             ),
         ),
-        ("tests/streams/test_channels.py",),
+        (LATE_JOINER,),
+        r"AssertionError: \[\[2\]\]",
     ),
     Bug(
         "wrong-next-of-a-session",
         "behind a delivery that has ended, the newest of its session goes next",
         (Edit("service/store/attempts.py", "ORDER BY d.event_seq LIMIT 1)", "ORDER BY d.event_seq DESC LIMIT 1)"),),
         ("tests/workers/test_deliveries.py::test_the_events_of_a_session_come_in_order_also_after_failures",),
+        r"assert \[1, 6, 5, 4, 3, 2\] == \[1, 2, 3, 4, 5, 6\]",
     ),
     Bug(
         "kept-answers-outlive-a-purge",
         "what a purged session said can be had again by the Idempotency-Key of its requests",
         (Edit("service/commands/sessions.py", "    await idempotency.erase_session(tx, session_id)\n", ""),),
         ("tests/handlers/test_sessions.py::test_purge_erases_everything_of_the_session_and_nothing_else",),
+        r"\('idempotency_keys', \d+\) == \('idempotency_keys', 0\)",
     ),
 )

@@ -33,6 +33,9 @@ BUG_SECONDS_MAX = 240.0
 
 CAUGHT = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 
+SAID = re.compile(r"^E +(.+)$", re.MULTILINE)
+"""What an assertion or an error says, as pytest shows it."""
+
 
 class Rotten(Exception):
     """A bug cannot be planted any more; the message says where to look."""
@@ -107,12 +110,20 @@ def verdict_on(tree: Path, bug: Bug) -> str:
         for file, text in before.items():
             (tree / file).write_text(text)
     caught = CAUGHT.findall(ran.stdout)
-    if caught:
+    if caught and is_seen(bug, ran.stdout):
         return f"caught by {caught[0]}"
+    if caught:
+        return f"NOT CAUGHT: {caught[0]} failed, and not by {bug.sees!r}:\n{ran.stdout[-2000:]}"
     if ran.returncode == 0:
         return "NOT CAUGHT"
     # A test that cannot even begin shows that the plant is broken, not that the bug is seen.
     return f"NOT CAUGHT: the tests could not be run:\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+
+
+def is_seen(bug: Bug, output: str) -> bool:
+    """Whether what failed says what this bug makes it say: a plant may break for a reason of its own."""
+    said = "\n".join(SAID.findall(output))
+    return re.search(bug.sees, said, re.MULTILINE) is not None
 
 
 def planted(bug: Bug, before: dict[str, str]) -> dict[str, str]:

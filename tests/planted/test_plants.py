@@ -9,7 +9,7 @@ import pytest
 from bugs import THE_TWELVE, Bug, Edit
 from cache_bugs import OF_THE_CACHE
 from own_bugs import OF_OUR_OWN
-from plant import ROOT, Rotten, main, planted
+from plant import ROOT, Rotten, is_seen, main, planted
 
 EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE]
 
@@ -42,7 +42,24 @@ def test_names_tell_bugs_apart():
 def test_a_bug_whose_place_is_gone_or_there_twice_is_rotten():
     for old in ("nowhere to be found", "import"):
         with pytest.raises(Rotten, match="has rotted"):
-            planted(Bug("rotten", "", (Edit("service/ids.py", old, ""),), ()), {"service/ids.py": "import a\nimport b"})
+            planted(
+                Bug("rotten", "", (Edit("service/ids.py", old, ""),), (), ""), {"service/ids.py": "import a\nimport b"}
+            )
+
+
+@pytest.mark.parametrize("bug", EVERY, ids=lambda bug: bug.name)
+def test_a_plant_that_breaks_for_another_reason_is_not_seen(bug: Bug):
+    for error in ("NameError: name 'x' is not defined", "TimeoutError", "assert 500 == 201", "IndentationError: x"):
+        assert not is_seen(
+            bug, f"    {bug.sees}\nE       {error}\nFAILED tests/x.py::test_x - {error}\n1 failed in 1.0s\n"
+        )
+
+
+def test_what_a_failing_test_says_is_what_is_looked_at():
+    bug = Bug("some", "", (), (), r"assert 1 == \d")
+
+    assert is_seen(bug, "    assert 1 == 2\nE   assert 1 == 2\nFAILED tests/x.py::test_x\n")
+    assert not is_seen(bug, "    assert 1 == 2\nE   TypeError\nFAILED tests/x.py::test_x\n")
 
 
 def test_an_unknown_bug_is_named_and_nothing_runs(capsys: pytest.CaptureFixture[str]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from workshop import DEADLINE_SECONDS, SLOTS, url_of, workshop
@@ -28,12 +29,12 @@ async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: 
         bell = Doorbell(redis)
         bell.start()
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                for ring in range(1, SLOTS + 1):
-                    began.clear()
-                    bell.ring()
-                    await began.wait()
-                    assert runs == ring
+            for ring in range(1, SLOTS + 1):
+                began.clear()
+                bell.ring()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(began.wait(), DEADLINE_SECONDS)
+                assert runs == ring, f"ring {ring} was swallowed"
         finally:
             go_on.set()
             await bell.stop()

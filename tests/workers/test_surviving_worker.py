@@ -6,7 +6,9 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from workshop import DEADLINE_SECONDS, POLL_SECONDS, SLOTS, Workshop, has, idle, until, url_of, workshop
 
@@ -70,6 +72,38 @@ async def assert_all_slots_work(shop: Workshop, done: set[int]) -> None:
         return len(done) == JOBS + SLOTS * 2
 
     await until(more_done)
+
+
+async def test_a_connection_that_breaks_as_a_job_begins_ends_no_worker_and_takes_no_slot(
+    valkey: EmbeddedServers, monkeypatch: pytest.MonkeyPatch
+):
+    done = asyncio.Event()
+
+    async def work(_: dict[str, Any]) -> None:
+        done.set()
+
+    async def at_rest() -> bool:
+        return all(task.done() for task in shop.worker.tasks.values())
+
+    async with workshop(valkey, work=work) as shop:
+        whole = shop.worker.pool.pipeline
+
+        def breaks_once(*arguments: Any, **named: Any) -> Any:
+            shop.worker.pool.pipeline = whole
+            raise RedisConnectionError
+
+        monkeypatch.setattr(shop.worker.pool, "pipeline", breaks_once)
+        await shop.enqueue("work")
+        assert shop.worker.main_task is not None
+        waiting = asyncio.create_task(done.wait())
+        await asyncio.wait([shop.worker.main_task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        assert not shop.worker.main_task.done(), "the worker ended with its connection"
+        await until(at_rest)
+        await asyncio.sleep(0)  # what a job does last it does when its task is done
+
+        assert shop.worker.job_counter == 0, "a slot is leaked"
+        shop.assert_no_slot_is_leaked()
 
 
 async def test_a_redis_that_was_away_is_found_again_by_the_same_worker(valkey: EmbeddedServers):
