@@ -28,7 +28,7 @@ lint: ## Check style and layout
 types: ## Check types
 	@$(PYTHON) run.py types
 
-check: ## Run everything that a change must pass
+check: ## Run tests, style, types and locks: what a change must pass, but for .ci/run's minute of chaos
 	@$(PYTHON) run.py check
 
 lock: ## Write the locks of the requirements anew

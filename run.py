@@ -43,7 +43,7 @@ LINT = (("-m", "ruff", "check", "."), ("-m", "ruff", "format", "--check", "."))
 TYPES = (("-m", "mypy", "service", "workers"),)
 TESTS = (("-m", "pytest"),)
 LOCK_CHECK = (("run.py", "lock-check"),)
-# What a change must pass, in this order: a name, and what Python is given.
+# What a change must pass, but for the minute of chaos of .ci/run, in this order: a name, and what Python is given.
 CHECKS = (("tests", TESTS), ("lint", LINT), ("types", TYPES), ("lock", LOCK_CHECK))
 CACHES = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".schemathesis")
 INTERRUPTED = 130  # what shells use for "ended by Ctrl-C"
@@ -114,7 +114,7 @@ def types(_rest: list[str]) -> int:
 
 
 def check(_rest: list[str]) -> int:
-    """Run everything that a change must pass."""
+    """Run tests, style, types and locks: what a change must pass, but for .ci/run's minute of chaos."""
     make_environment(DEV_LOCK)
     failed = []
     for name, commands in CHECKS:
