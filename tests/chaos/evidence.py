@@ -102,5 +102,6 @@ class Evidence:
     left_over: dict[str, int] = field(default_factory=dict)
     broken_rules: list[str] = field(default_factory=list)
     """What `invariants.py` says of the database, in SQL."""
+    has_cache: bool = True
     misbehaved: list[str] = field(default_factory=list)
     """Parts that ended by themselves, and whatever else went wrong beside the requests."""

@@ -92,6 +92,7 @@ def gather(stack: Stack, arrivals: list[Arrival], scratch: Path) -> Evidence:
         if path.is_file()
     }
     found.left_over = left_over(stack) | {"temporary files": len(list(scratch.iterdir()))}
+    found.has_cache = stack.environment.get("HOLDFAST_CACHE") != "off"
     found.broken_rules = stack.ledger.violations()
     return found
 

@@ -265,6 +265,14 @@ def test_a_read_beside_a_write_may_see_either():
     assert broken(history, evidence) == {}
 
 
+def test_without_a_cache_no_read_need_be_answered_by_a_copy():
+    history, evidence = sound()
+    of(history, "read_session").told.update(cache="bypass")
+    evidence.has_cache = False
+
+    assert broken(history, evidence) == {}
+
+
 def test_a_deletion_whose_repeat_was_refused_may_have_happened():
     history, evidence = sound()
     deleted(history, evidence)
