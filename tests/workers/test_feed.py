@@ -8,6 +8,7 @@ import random
 from conversations import CAUSE, opened, query, said, service_of, user_of
 
 from service.commands.messages import append_messages
+from service.commands.relay import relay_batch
 from service.commands.sessions import purge_session
 from service.domain.message import MessageDraft
 from service.store import feed, outbox
@@ -125,6 +126,24 @@ async def test_what_was_written_first_and_committed_last_comes_behind_what_reade
     assert await reader.read() == 1
 
     assert reader.seen[-2:] == [(str(quick.id), 3), (str(slow.id), 3)]
+
+
+async def test_a_relay_takes_nothing_while_another_one_is_at_work(own_database: Database):
+    await opened(own_database, CALLER)
+
+    async def relay() -> int:
+        async with own_database.begin() as tx:
+            rows, *_ = await relay_batch(tx, await outbox.oldest(tx, 100))
+        return len(rows)
+
+    async with own_database.begin() as tx:
+        await outbox.lead(tx)
+        other = asyncio.create_task(relay())
+        while not (other.done() or await query(own_database, SOMEBODY_WAITS)):  # noqa: ASYNC110 - a lock has no event
+            await asyncio.sleep(0.01)
+        assert not other.done(), "two relays were at work"
+
+    assert await other == len(await query(own_database, "SELECT FROM events"))
 
 
 async def test_a_batch_that_is_undone_gives_no_positions(own_database: Database):
