@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import ConnectionPool
@@ -99,9 +100,13 @@ class Link:
 
     async def _connected(self) -> AbstractConnection:
         """A new connection. If the caller has no time for it, it comes about all the same, for the next call."""
-        connecting = self._connecting
-        if connecting is None or (connecting.done() and connecting.exception() is not None):  # what failed was then
-            connecting = self._connecting = asyncio.create_task(self._connect(), name="cache-connect")
+        if self._connecting is not None:
+            with suppress(RedisError, OSError):  # how it failed proves nothing: it was begun before this call
+                return await self._made(self._connecting)
+        self._connecting = asyncio.create_task(self._connect(), name="cache-connect")
+        return await self._made(self._connecting)
+
+    async def _made(self, connecting: asyncio.Task[AbstractConnection]) -> AbstractConnection:
         connection = await asyncio.shield(connecting)
         self._connecting = None
         return connection

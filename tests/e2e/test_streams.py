@@ -73,7 +73,7 @@ def test_clients_that_are_cut_again_and_again_receive_every_number_once(
                     if time.monotonic() >= due:
                         watcher.cut()
                         cuts[watcher] = time.monotonic() + dice.uniform(*CUT_SECONDS)
-                time.sleep(0.01)
+                time.sleep(0.01)  # how often it is looked who is to be cut
         finally:
             is_over.set()
         said = sum(future.result() for future in writing)
