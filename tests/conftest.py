@@ -23,6 +23,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from patience import patience
 from places import Place
+from side_by_side import longest_first, pytest_xdist_make_scheduler
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.app import create_app
@@ -37,9 +38,15 @@ from service.settings import Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
 
+__all__ = ["pytest_xdist_make_scheduler"]
+
 TEMPLATE = "holdfast_template"
 DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,8 @@ ANSWER_SECONDS_MAX = 30.0
 """What a client waits for an answer, also on a bad day of a busy machine."""
 
 LOG_TAIL_LINES = 40
+
+UNINSPECTED = "SELECT count(*) FROM attachments WHERE status IN ('uploaded', 'processing') AND deleted_at IS NULL"
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
@@ -204,7 +207,7 @@ class Stack:
         logs = self.folder / "processes"
         logs.mkdir()
         self.webs = [Web(f"web{number}", self.environment, logs) for number in range(self._webs)]
-        self.workers = [self.new_worker(f"worker{number}", queue) for number, queue in enumerate(self._queues)]
+        self.workers = [self.new_worker(f"worker-{queue}", queue) for queue in self._queues]
         self.heal()
 
     def heal(self) -> None:
@@ -222,6 +225,26 @@ class Stack:
         # What `holdfast worker` becomes.
         return Part(name, [sys.executable, "-m", "workers", queue], self.environment, self.folder / "processes")
 
+    @contextmanager
+    def another_worker(self, queue: Queue) -> Iterator[Part]:
+        """A second worker of a queue, as long as the block lasts."""
+        worker = self.new_worker(f"another-worker-{queue}", queue)
+        started = worker.log.read_text().count("worker.started") if worker.log.exists() else 0
+        worker.start()
+        try:
+            wait_until(lambda: worker.log.read_text().count("worker.started") > started, f"{worker.name} is at work")
+            yield worker
+        finally:
+            if worker.running:
+                worker.stop()
+
+    def rest(self) -> None:
+        """Wait until nothing is under way that another test began; its webhooks are forgotten."""
+        wait_until(lambda: self.ledger.value("SELECT count(*) FROM outbox") == 0, "the outbox is empty")
+        self.ledger.rows("DELETE FROM webhook_deliveries")
+        self.ledger.rows("DELETE FROM webhook_endpoints")
+        wait_until(lambda: self.ledger.value(UNINSPECTED) == 0, "every file has been inspected")
+
     def wait_until_relayed(self) -> None:
         """Wait until every event was relayed and counted once."""
         wait_until(lambda: self.ledger.unrelayed() == 0, "every event is relayed")
@@ -230,9 +253,13 @@ class Stack:
     def parts(self) -> list[Part]:
         return [*self.webs, *self.workers]
 
+    def worker_of(self, queue: Queue) -> Part:
+        return self.workers[self._queues.index(queue)]
+
     @property
     def worker(self) -> Part:
-        return self.workers[0]
+        """The one of the events."""
+        return self.worker_of(Queue.EVENTS)
 
     @property
     def addresses(self) -> list[str]:

@@ -20,16 +20,9 @@ BLOCKED = """
 """
 
 
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process, a worker of the events and one of the attachments."""
-    with Stack(bytecode, webs=1, queues=(Queue.EVENTS, Queue.ATTACHMENTS)) as stack:
-        yield stack
-
-
 @pytest.fixture
 def inspector(stack: Stack) -> Part:
-    return stack.workers[1]
+    return stack.worker_of(Queue.ATTACHMENTS)
 
 
 @pytest.fixture

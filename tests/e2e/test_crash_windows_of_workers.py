@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from crash_windows import REPEATS, arm, end, ended_in_its_window, post
@@ -28,22 +27,10 @@ PROMISED_SECONDS = 15.0
 """Within this time after any crash work resumes: the lease of whoever died runs out, and a sweep finds what it left."""
 
 
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process and a worker of each queue; webhooks may lead to this machine."""
-    queues = (Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS)
-    with Stack(bytecode, webs=1, queues=queues, HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true") as stack:
-        yield stack
-
-
 def test_a_lease_and_a_sweep_take_no_longer_than_is_promised() -> None:
     assert main.SWEEP_SECONDS <= PROMISED_SECONDS
     assert deliveries.LEASE_SECONDS + deliver_webhooks.SWEEP_SECONDS <= PROMISED_SECONDS
     assert inspections.LEASE_SECONDS + inspect_attachments.SWEEP_SECONDS <= PROMISED_SECONDS
-
-
-def worker_of(stack: Stack, queue: Queue) -> Part:
-    return stack.workers[[Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS].index(queue)]
 
 
 def said(stack: Stack, key: str, session: str, content: str) -> None:
@@ -82,7 +69,7 @@ def arrived(receiver: Receiver) -> dict[str, set[bytes]]:
 def test_an_event_reaches_its_webhook_whenever_the_relay_ended(
     stack: Stack, key: str, open_session: Callable[..., str], window: str
 ) -> None:
-    worker = worker_of(stack, Queue.EVENTS)
+    worker = stack.worker_of(Queue.EVENTS)
     session = open_session()
     stack.wait_until_relayed()
     with receiving() as receiver, stack.client(key) as client:
@@ -113,7 +100,7 @@ UNFINISHED = """
 def test_a_webhook_arrives_whenever_its_worker_ended(
     stack: Stack, key: str, tenant: str, open_session: Callable[..., str], dice: random.Random
 ) -> None:
-    worker = worker_of(stack, Queue.WEBHOOKS)
+    worker = stack.worker_of(Queue.WEBHOOKS)
     every = windows_of(CLAIMED_AND_RECORDED, dice)
     sessions = [[open_session() for _ in ends] for ends in every]
     stack.wait_until_relayed()
@@ -150,7 +137,7 @@ TOLD_READY = "SELECT count(*) FROM events WHERE tenant_id = $1 AND type = 'attac
 def test_a_file_is_ready_whenever_its_worker_ended(
     stack: Stack, key: str, tenant: str, open_session: Callable[..., str], dice: random.Random
 ) -> None:
-    worker = worker_of(stack, Queue.ATTACHMENTS)
+    worker = stack.worker_of(Queue.ATTACHMENTS)
     session, files = open_session(), 0
     for ends in windows_of((*CLAIMED_AND_RECORDED, "mid_upload"), dice):
         for window in ends:

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -27,13 +27,6 @@ BOUNDARY = "limit"
 HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'.encode()
 TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process, and a worker that sweeps what nobody refers to; no file is looked into while it is stopped."""
-    with Stack(bytecode, webs=1, queues=(Queue.ATTACHMENTS,)) as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -308,7 +301,7 @@ def memory_of(pid: int, name: str) -> int:
 def test_a_large_file_goes_in_and_out_and_the_server_grows_by_less_than_20_mib(
     stack: Stack, web: Web, key: str, files: str, way: str
 ) -> None:
-    stack.worker.send(signal.SIGSTOP)
+    stack.worker_of(Queue.ATTACHMENTS).send(signal.SIGSTOP)
     try:
         block = bytes(range(256)) * 4096
         digest = hashlib.sha256()
@@ -341,7 +334,7 @@ def test_a_large_file_goes_in_and_out_and_the_server_grows_by_less_than_20_mib(
         assert received.hexdigest() == digest.hexdigest()
         assert memory_of(web.pid, "VmHWM") - before < GROWTH_BYTES_MAX
     finally:
-        stack.worker.send(signal.SIGCONT)
+        stack.worker_of(Queue.ATTACHMENTS).send(signal.SIGCONT)
 
 
 def test_ten_large_files_at_once_are_taken_whole(stack: Stack, web: Web, key: str, files: str) -> None:

@@ -55,17 +55,12 @@ def test_a_session_whose_time_is_over_ends_exactly_once(
     stack: Stack, tenant: str, key: str, open_session: Callable[..., str]
 ) -> None:
     sessions = [open_session(config={"timeout_minutes": 1}) for _ in range(20)]
-    other = stack.new_worker("other-worker", Queue.EVENTS)
-    other.start()
-    try:
-        wait_until(lambda: "worker.started" in other.log.read_text(), "the other worker is at work")
+    with stack.another_worker(Queue.EVENTS):
         stack.ledger.let_time_pass(sessions[1:], minutes=2)
         wait_until(lambda: expired(stack, tenant) == 19, "the expiry is recorded")
         # This one is swept later than all, so whatever a sweep could have doubled is doubled by then.
         stack.ledger.let_time_pass(sessions[:1], minutes=2)
         wait_until(lambda: expired(stack, tenant) >= 20, "the last expiry is recorded")
-    finally:
-        other.stop()
 
     assert expired(stack, tenant) == 20
     told = stack.ledger.rows(
