@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx2
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS
 from own_redis import OwnRedis
 
 from service.copies.link import Link, new_generation
@@ -20,7 +21,6 @@ from service.copies.scripts import BEAT, MARK, READ, SEQ_DIGITS, TIMES_DIGITS
 from service.queue import open_pool
 
 BASE = "http://holdfast.test/api/v1"
-DEADLINE_SECONDS = 30.0
 TITLES = 12
 
 

@@ -10,13 +10,12 @@ import httpx2
 import msgspec
 import pytest
 from conversations import query
+from eventually import DEADLINE_SECONDS
 
 from service.settings import Switch
 
 BASE = "http://holdfast.test/api/v1"
 
-DEADLINE_SECONDS = 60.0
-"""It only ends a test that hangs."""
 
 BURSTS = 10
 """Of writes and reads; between them nobody writes or reads, so that copies are made and found."""

@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 import pytest
 from conversations import query, said, service_of
+from eventually import DEADLINE_SECONDS
 
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.caller import Scope
@@ -28,7 +29,6 @@ from workers.jobs.relay_events import Relay
 from workers.main import run_worker
 
 BASE = "http://holdfast.test/api/v1"
-DEADLINE_SECONDS = 60.0
 
 
 class World:

@@ -13,10 +13,10 @@ from uuid import uuid4
 import httpx2
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS, until
 
 from service.settings import Switch
 
-DEADLINE_SECONDS = 30.0
 LIMIT_BYTES = 1024
 """Of a session's files, as the writer that died has set it: what the session took before is one byte too many."""
 
@@ -177,9 +177,7 @@ async def test_a_kept_answer_tells_of_the_change(three, change):
 async def waiting(three: Three, call: str) -> asyncio.Task[Any]:
     """Somebody who waits for this call."""
     task = asyncio.create_task(three.telling.get(call, params={"wait": 60}))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not three.waiters:  # noqa: ASYNC110 - there is no event for who waits
-            await asyncio.sleep(0.01)
+    await until(lambda: three.waiters)
     return task
 
 
@@ -238,9 +236,7 @@ async def test_a_stream_tells_that_the_session_is_gone(three):
     session = await opened(three)
     await copied(three, session)
     streaming = asyncio.create_task(three.telling.get(f"{session}/events/stream"))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not three.channels:  # noqa: ASYNC110 - nor has a stream that lives
-            await asyncio.sleep(0.01)
+    await until(lambda: three.channels)
     await three.dying.delete(session, params={"mode": "purge"})
 
     assert ": gone" in (await streaming).text

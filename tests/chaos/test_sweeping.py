@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from eventually import DEADLINE_SECONDS
 from history import digest_of
 
 SWEEPING = Path(__file__).with_name("sweeping.py")
-DEADLINE_SECONDS = 30.0
 
 
 def test_a_folder_and_what_lives_in_it_go_with_the_harness(tmp_path: Path):

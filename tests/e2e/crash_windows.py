@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 import httpx2
-from stack import ANSWER_SECONDS_MAX, Part, Stack, Web, tail, wait_until
+from processes import tail
+from stack import ANSWER_SECONDS_MAX, Part, Stack, Web, wait_until
 
 from service.faults import KILLED
 

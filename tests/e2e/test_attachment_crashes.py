@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from stack import Part, Stack, processes_below, wait_until
+from processes import processes_below
+from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx2
 import pytest
 from ports import free_port
-from stack import DEADLINE_SECONDS, HOLDFAST, Part, clean_environment, processes_below, tail, wait_until
+from processes import alive, clean_environment, processes_below, tail
+from stack import DEADLINE_SECONDS, HOLDFAST, Part, wait_until
 
 READY = re.compile(
     r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
@@ -80,13 +81,6 @@ def running(start_up: StartUp, tmp_path_factory: pytest.TempPathFactory) -> Up:
     one = start_up(tmp_path_factory.mktemp("running"))
     one.wait_for_banner()
     return one
-
-
-def alive(processes: dict[int, str]) -> dict[int, str]:
-    """Those that still run."""
-    shown = subprocess.run(["ps", "-A", "-o", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-    running = {int(pid) for pid, stat in (line.split() for line in shown.splitlines()) if not stat.startswith("Z")}
-    return {pid: args for pid, args in processes.items() if pid in running}
 
 
 def api(up: Up) -> httpx2.Client:
@@ -158,7 +152,7 @@ def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_u
     processes = processes_below(first.pid)
 
     ended = first.press_ctrl_c()
-    left = alive(processes)
+    left = {pid: args for pid, args in processes.items() if alive(pid)}
     again = start_up(tmp_path)
     same_key = again.wait_for_banner()["key"] == key
     with api(again) as client:

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from eventually import DEADLINE_SECONDS
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from ports import free_port
 
@@ -24,7 +25,6 @@ from service.handlers import tokens
 
 ISSUER, AUDIENCE = "https://issuer.test", "holdfast"
 SESSIONS = "/api/v1/sessions"
-DEADLINE_SECONDS = 60
 
 
 def claims(**changes):

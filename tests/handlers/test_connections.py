@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from sockets import NEVER, Client, Served, until
+from eventually import until
+from sockets import NEVER, Client, Served
 from structlog.testing import capture_logs
 
 from service.handlers import slow_bodies

@@ -6,9 +6,8 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from eventually import DEADLINE_SECONDS
 from patience import patience
-
-DEADLINE_SECONDS = 30.0
 
 ROUTES = ["create", "append", "batch", "activate", "suspend", "resume", "tool-call", "tool-message", "api-keys"]
 

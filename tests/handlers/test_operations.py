@@ -13,6 +13,7 @@ from pathlib import Path
 import jwt
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.commands.api_keys import KeyWish, create_api_key
@@ -23,7 +24,6 @@ from service.store.engine import Database
 
 NO_DATABASE = "postgresql://postgres@/none?host=/nonexistent"
 NO_REDIS = "unix:///nonexistent/redis.sock?db=0"
-DEADLINE_SECONDS = 60
 
 
 @pytest.fixture

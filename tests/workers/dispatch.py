@@ -22,7 +22,6 @@ from workers.jobs.deliver_webhooks import Deliveries
 from workers.jobs.relay_events import Relay
 
 CALLER = service_of("tenant")
-DEADLINE_SECONDS = 60.0
 REFUSED = Outcome(latency_ms=1, response_status=500, error=Failure.BAD_STATUS)
 TAKEN = Outcome(latency_ms=1, response_status=200)
 
@@ -68,12 +67,6 @@ async def delivering(database: Database, **egress: Any) -> AsyncIterator[Deliver
     finally:
         stop.set()
         await task
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - what is waited for stands in the database
-            await asyncio.sleep(0.01)
 
 
 async def statuses(database: Database) -> list[str]:

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conversations import query, service_of
-from dispatch import all_are, delivering, endpoint, execute, told, until
+from dispatch import all_are, delivering, endpoint, execute, told
+from eventually import until
 from receiver import Call, Receiver, answering
 from structlog.testing import capture_logs
 

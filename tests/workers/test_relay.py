@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
 from conversations import opened, query, said, service_of
+from eventually import DEADLINE_SECONDS, until
 
 from service.commands import relay as commands
 from service.domain.event import EventType
@@ -18,7 +19,6 @@ from service.store.outbox import OutboxRow
 from workers.jobs.relay_events import Relay, relay_events
 
 DRAINS = 4
-DEADLINE_SECONDS = 60.0
 CALLER = service_of("tenant")
 
 
@@ -40,13 +40,6 @@ async def waiting(database: Database) -> int:
 
 async def relayed_total(database: Database) -> int:
     return int((await query(database, "SELECT relayed_total FROM relay_progress"))[0][0])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what has no event of its own."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for is the relay's own inner state
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from workshop import DEADLINE_SECONDS, SLOTS, url_of, workshop
+from eventually import DEADLINE_SECONDS
+from workshop import SLOTS, url_of, workshop
 
 from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers

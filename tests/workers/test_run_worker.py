@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from arq.constants import in_progress_key_prefix
 from conversations import let_its_time_pass, opened, query, said, service_of
-from workshop import DEADLINE_SECONDS, POLL_SECONDS, until, url_of
+from eventually import DEADLINE_SECONDS, until
+from workshop import POLL_SECONDS, url_of
 
 from service.domain.caller import Caller
 from service.domain.work import Queue

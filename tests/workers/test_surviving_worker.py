@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from eventually import DEADLINE_SECONDS, until
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from workshop import DEADLINE_SECONDS, POLL_SECONDS, SLOTS, Workshop, has, idle, until, url_of, workshop
+from workshop import POLL_SECONDS, SLOTS, Workshop, has, idle, url_of, workshop
 
 from service.embedded.servers import EmbeddedServers
 
