@@ -19,10 +19,8 @@ from service.domain.attachment import ATTEMPTS_MAX, Attachment, AttachmentStatus
 from service.domain.caller import Caller
 from service.domain.errors import (
     AttachmentLimitExceeded,
-    AttachmentNotFound,
     AttachmentTooLarge,
     DomainError,
-    InvalidReference,
     InvalidTransition,
     SessionEnded,
     SessionExpired,
@@ -31,7 +29,7 @@ from service.domain.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from service.domain.message import AttachmentPart, Message, MessageDraft, TextPart
+from service.domain.message import Message, MessageDraft
 from service.domain.session import Move, Session, SessionConfig
 from service.ids import new_id
 from service.store import attachments, blobs, idempotency, messages
@@ -75,13 +73,6 @@ async def appended(database: Database, caller: Caller, session: Session, *drafts
 async def look(database: Database, caller: Caller, file: Attachment) -> attachments.File | None:
     async with database.connect() as tx:
         _, found = await attachments.get(tx, caller, file.session_id, file.id)
-    return found
-
-
-async def read(database: Database, caller: Caller, message: Message) -> Message:
-    async with database.connect() as tx:
-        _, found = await messages.get(tx, caller, message.session_id, message.id)
-    assert found is not None
     return found
 
 
@@ -299,20 +290,6 @@ async def test_a_deleted_file_is_told_of_once_and_frees_its_place_and_its_bytes(
     assert await is_whole(database, session) == []
 
 
-async def test_equal_content_stays_until_its_last_file_goes(database: Database, caller: Caller):
-    sessions = [await opened(database, caller) for _ in range(2)]
-    files = [await filed(database, caller, session.id, b"content") for session in sessions for _ in range(2)]
-    totals = []
-    for file in files:
-        totals.append(await bytes_of(database, caller.tenant_id))
-        await deleted(database, caller, file)
-
-    assert totals == [7, 7, 7, 7]
-    assert await bytes_of(database, caller.tenant_id) == 0
-    for session in sessions:
-        assert await is_whole(database, session) == []
-
-
 @pytest.mark.parametrize(("state", "refusal"), [(ENDED, SessionEnded), (EXPIRED, SessionExpired)])
 async def test_a_session_that_is_over_keeps_its_files(
     database: Database, caller: Caller, state: str, refusal: type[DomainError]
@@ -329,18 +306,6 @@ async def test_a_session_that_is_over_keeps_its_files(
 
     assert await deleted(database, caller, gone) is False
     assert await look(database, caller, stays) is not None
-
-
-async def test_a_file_that_is_none_cannot_be_deleted_or_retried(database: Database, caller: Caller, tenant: str):
-    session, elsewhere = await opened(database, caller), await opened(database, caller)
-    file = await filed(database, caller, elsewhere.id)
-    for id_ in (new_id(), file.id):
-        unknown = msgspec.structs.replace(file, session_id=session.id, id=id_)
-        for act in (deleted, retried):
-            with pytest.raises(AttachmentNotFound):
-                await act(database, caller, unknown)
-            with pytest.raises(SessionNotFound):
-                await act(database, service_of(f"{tenant}-other"), unknown)
 
 
 async def test_a_deleted_file_leaves_its_words_nowhere(own_database: Database, caller: Caller):
@@ -394,111 +359,6 @@ async def test_a_purge_lets_go_of_every_object_of_the_session_and_of_no_other(ow
     assert await loose_keys(own_database, *keys) == keys.keys() - {rows[0]["key"]}
     async with own_database.connect() as tx:
         assert await violations(tx._connection) == []
-
-
-async def test_a_message_shows_its_files_those_of_its_parts_first_and_each_once(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    one, two, three = [await filed(database, caller, session.id, filename=name) for name in "123"]
-    parts = [TextPart(text="x"), AttachmentPart(attachment_id=two.id), AttachmentPart(attachment_id=two.id)]
-
-    (message,) = await appended(
-        database, caller, session, MessageDraft(content=parts, attachment_ids=[three.id, two.id, three.id, one.id])
-    )
-
-    assert [file.filename for file in message.attachments] == ["2", "3", "1"]
-    assert {file.message_id for file in message.attachments} == {message.id}
-    assert await read(database, caller, message) == message
-    assert await is_whole(database, session) == []
-
-
-async def test_several_messages_may_refer_to_a_file_and_it_names_the_first(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file = await filed(database, caller, session.id)
-
-    first, second = await appended(
-        database,
-        caller,
-        session,
-        MessageDraft(content="1", attachment_ids=[file.id]),
-        MessageDraft(content="2", attachment_ids=[file.id]),
-    )
-
-    assert [entry.message_id for entry in first.attachments + second.attachments] == [first.id, first.id]
-    assert [await read(database, caller, message) for message in (first, second)] == [first, second]
-
-
-async def test_a_message_shows_what_has_become_of_its_files(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file, gone = [await filed(database, caller, session.id, filename="a.txt") for _ in range(2)]
-    (message,) = await appended(database, caller, session, MessageDraft(content="x", attachment_ids=[gone.id, file.id]))
-
-    await inspected(database, caller.tenant_id, file, content_type="text/csv", properties={"rows": 3})
-    await deleted(database, caller, gone)
-
-    tombstone, ready = (await read(database, caller, message)).attachments
-    assert (tombstone.id, tombstone.filename, tombstone.sha256) == (gone.id, "", "")
-    assert tombstone.deleted_at is not msgspec.UNSET
-    assert (ready.status, ready.content_type) == (AttachmentStatus.READY, "text/csv")
-    assert msgspec.json.decode(ready.properties) == {"rows": 3}
-
-
-@pytest.mark.parametrize("wrong", ["unknown", "of another session", "deleted", "of another tenant"])
-@pytest.mark.parametrize("beside", [True, False])
-async def test_a_message_that_names_no_file_of_its_session_is_refused_and_nothing_is_appended(
-    database: Database, caller: Caller, wrong: str, beside: bool
-):
-    session, other = await opened(database, caller), await opened(database, caller)
-    stranger = service_of(f"{caller.tenant_id}-other")
-    good = await filed(database, caller, session.id)
-    bad = {
-        "unknown": lambda: filed(database, caller, other.id),
-        "of another session": lambda: filed(database, caller, other.id),
-        "deleted": lambda: filed(database, caller, session.id),
-        "of another tenant": lambda: foreign(database, stranger),
-    }
-    file = await bad[wrong]()
-    if wrong == "deleted":
-        await deleted(database, caller, file)
-    id_ = new_id() if wrong == "unknown" else file.id
-    refused = (
-        MessageDraft(content="x", attachment_ids=[good.id, id_])
-        if beside
-        else MessageDraft(content=[AttachmentPart(attachment_id=good.id), AttachmentPart(attachment_id=id_)])
-    )
-
-    for drafts in (
-        [refused],
-        [MessageDraft(content="1"), MessageDraft(content="2", attachment_ids=[good.id]), refused],
-    ):
-        with pytest.raises(InvalidReference, match=str(id_)) as caught:
-            await appended(database, caller, session, *drafts)
-        assert caught.value.extras == {"index": len(drafts) - 1}
-
-    rows = await query(database, "SELECT count(*) FROM messages WHERE session_id = $1", session.id)
-    assert rows[0][0] == 0
-    found = await look(database, caller, good)
-    assert found is not None
-    assert found.attachment.message_id is None
-    assert await is_whole(database, session) == []
-
-
-async def foreign(database: Database, stranger: Caller) -> Attachment:
-    return await filed(database, stranger, (await opened(database, stranger)).id)
-
-
-async def test_a_deleted_message_leaves_its_files_but_is_named_by_none(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file = await filed(database, caller, session.id)
-    (message,) = await appended(database, caller, session, MessageDraft(content="x", attachment_ids=[file.id]))
-
-    async with database.begin() as tx:
-        await delete_message(tx, caller, session.id, message.id, CAUSE)
-
-    found = await look(database, caller, file)
-    assert found is not None
-    assert found.attachment.message_id is None
-    assert (await read(database, caller, message)).attachments == []
-    assert await count_of(database, session) == 1
 
 
 async def test_a_file_can_be_named_again_after_its_message_was_deleted(database: Database, caller: Caller):

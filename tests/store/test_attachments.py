@@ -163,25 +163,6 @@ async def test_what_was_deleted_is_in_no_page_and_a_tombstone_for_its_messages(d
     assert gone.sha256 not in rows[0][0]
 
 
-async def test_a_file_names_the_first_message_that_refers_to_it_until_that_is_deleted(
-    database: Database, caller: Caller
-):
-    session = await opened(database, caller)
-    one, other = [await filed(database, caller, session.id) for _ in range(2)]
-    first, second = new_id(), new_id()
-
-    async def named() -> list[UUID | None]:
-        return [(await look(database, caller, file)).message_id for file in (one, other)]
-
-    async with database.begin() as tx:
-        await attachments.refer(tx, session.id, first, [one.id])
-        await attachments.refer(tx, session.id, second, [one.id, other.id])
-    assert await named() == [first, second]
-    async with database.begin() as tx:
-        await attachments.forget_message(tx, session.id, second)
-    assert await named() == [first, None]
-
-
 async def test_the_digests_of_a_session_are_all_its_references(own_database: Database, caller: Caller):
     session = await opened(own_database, caller)
     files = [await filed(own_database, caller, session.id, content) for content in (b"a", b"a", b"b", b"c")]
