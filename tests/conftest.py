@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -20,7 +21,6 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
 from patience import patience
 from places import Place
 from side_by_side import longest_first, pytest_xdist_make_scheduler
@@ -134,9 +134,9 @@ async def tx(database: Database) -> AsyncIterator[Tx]:
 
 @pytest.fixture(scope="session")
 def bucket_url() -> Iterator[str]:
-    """A bucket of a server that speaks S3's language, on a port of its own."""
+    """A bucket of a server that speaks S3's language, on a port of its own; imported where it is asked for."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
@@ -150,10 +150,10 @@ def bucket_url() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty store for objects, of each kind."""
-    if request.param == "folder":
+    """An empty store for objects: in a folder, unless the test is for each of the `places.KINDS`."""
+    if getattr(request, "param", "folder") == "folder":
         folder = tmp_path / "files"
         store = BlobStore(None, folder)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from eventually import until
-from places import Place, pieces, read
+from places import KINDS, Place, pieces, read
 
 from service import blobs
 from service.blobs import PUT_CHUNK_BYTES, BlobMissing, BlobStore, new_key
@@ -19,6 +19,11 @@ from service.domain.errors import StorageFull, StorageUnavailable
 from service.ids import new_id
 
 MEBIBYTE = 1024 * 1024
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", KINDS, indirect=True)
 
 
 @pytest.fixture

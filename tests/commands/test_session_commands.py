@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from conversations import CAUSE, asked, filed, opened, opening, query, said, service_of, user_of
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import delete_message
 from service.commands.sessions import (
@@ -37,7 +38,7 @@ from service.store.engine import Database
 from service.store.idempotency import About
 
 RACERS = 20
-ROUNDS = 50
+ROUNDS = rounds(50)
 
 
 async def changed(

@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     rule,
 )
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import append_messages
 from service.commands.sessions import end_session
@@ -24,7 +25,7 @@ from service.store import sessions, tool_calls
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 
 CALLS = 3
-EXAMPLES = 60
+EXAMPLES = rounds(60)
 STEPS = 20
 
 ARROWS = {

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from conversations import CAUSE, a_lock_is_awaited, acted, asked, let_its_time_pass, opened, query
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import append_messages, delete_message
 from service.commands.sessions import end_session, expire_sessions
@@ -23,7 +24,7 @@ from workers.jobs.expire_sessions import sweep_expired_sessions
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 
 RACERS = 20
-RACES = 30
+RACES = rounds(30)
 SWEEP_MAX = 1000
 QUICK = SessionConfig(approval_timeout_seconds=1)
 

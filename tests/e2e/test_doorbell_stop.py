@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 
+from rounds import rounds
 from stack import DEADLINE_SECONDS
 
 from service.metrics import Metrics
 from service.queue import Doorbell, open_queue
 
-STOPS = 200
+STOPS = rounds(200)
 RING_TAKES_SECONDS = 0.005
 
 

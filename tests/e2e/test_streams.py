@@ -18,19 +18,20 @@ from typing import Any
 import httpx2
 import pytest
 import redis
+from rounds import rounds
 from stack import DEADLINE_SECONDS, Stack, Web, wait_until
 from watching import Stream, Watching
 
 from service.handlers.streaming import SEND_SECONDS_MAX
 from service.wakeups import CHANNEL
 
-CLIENTS = int(os.environ.get("TEST_STREAM_CLIENTS", "12"))
-WRITERS = int(os.environ.get("TEST_STREAM_WRITERS", "5"))
-STORM_SECONDS = float(os.environ.get("TEST_STREAM_SECONDS", "6"))
+CLIENTS = rounds(12, at_least=12)
+WRITERS = 5
+STORM_SECONDS = rounds(6, at_least=2)
 CUT_SECONDS = (1.0, 3.0)
 PACE_SECONDS = 0.05
 
-GETS = int(os.environ.get("TEST_STREAM_GETS", "200"))
+GETS = rounds(200)
 RACERS = 20
 MEBIBYTE = 1024 * 1024
 

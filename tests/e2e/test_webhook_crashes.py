@@ -11,16 +11,16 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from receiver import receiving
+from rounds import rounds
 from stack import Stack, wait_until
 
 from service.domain.work import Queue
 
-KILLS = int(os.environ.get("WEBHOOK_KILLS", "4"))
-EVENTS = int(os.environ.get("WEBHOOK_EVENTS", "600"))
-"""The whole of it, by hand: WEBHOOK_KILLS=30 WEBHOOK_EVENTS=5000."""
-
 SESSIONS = 10
 BATCH = 5
+KILLS = rounds(4, at_least=2)
+EVENTS = BATCH * rounds(120, at_least=60)
+"""The whole of it, by hand: TEST_ROUNDS=8."""
 SECONDS_BETWEEN_KILLS = (0.3, 0.9)
 UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status <> 'succeeded' AND tenant_id = $1"
 

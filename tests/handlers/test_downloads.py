@@ -23,11 +23,9 @@ HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
 
 
-@pytest.fixture(scope="module", params=["folder", "bucket"])
-async def own(request, own_app):
-    """An app that keeps its files in a folder or in a bucket."""
-    url = f"{request.getfixturevalue('bucket_url')}-downloads" if request.param == "bucket" else None
-    async with own_app(storage_url=url) as running:
+@pytest.fixture(scope="module")
+async def own(own_app):
+    async with own_app() as running:
         yield running
 
 

@@ -8,12 +8,13 @@ import random
 
 import pytest
 from forms import BOUNDARY, FORM, Exchange, file_part, form, part, pieces
+from rounds import rounds
 
 from service.handlers import slow_bodies, uploads
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
-DAMAGED_FORMS = 400
+DAMAGED_FORMS = rounds(400)
 GOING_AWAY = """
     CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$

@@ -13,6 +13,7 @@ from conversations import CAUSE, opened, query, said, service_of, user_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import violations
+from rounds import rounds
 
 from service.domain.caller import Caller
 from service.domain.message import MessageDraft, Role
@@ -23,7 +24,7 @@ from service.store.appends import NewMessage
 from service.store.engine import Database, Tx
 
 APPENDERS = 50
-EXAMPLES = 300
+EXAMPLES = rounds(300)
 FUTURE_SECONDS, PAST_SECONDS = 60, -1
 MANY = 10**6
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.caller import Caller, CallerKind, Scope
@@ -111,7 +112,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, turns=st.lists(st.sampled_from([0, 0, 1, 3, 12]), min_size=5, max_size=60))
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=rounds(300), deadline=None)
 def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[str, int]], turns: list[int]):
     """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way."""
 

@@ -6,6 +6,7 @@ import asyncio
 import random
 
 from conversations import CAUSE, a_lock_is_awaited, opened, query, said, service_of, user_of
+from rounds import rounds
 
 from service.commands.messages import append_messages
 from service.commands.relay import relay_batch
@@ -20,7 +21,7 @@ TENANT = "tenant"
 CALLER = service_of(TENANT)
 SESSIONS = 6
 WRITERS = 10
-ROUNDS = 25
+ROUNDS = rounds(25)
 HELD_SECONDS_MAX = 0.03
 PAGE = 7
 """Small, so that readers stand everywhere while writers commit."""
