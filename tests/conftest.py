@@ -23,7 +23,7 @@ import httpx2
 import pytest
 from patience import patience
 from places import Place
-from side_by_side import longest_first, pytest_xdist_make_scheduler
+from side_by_side import in_order, mark_fast, pytest_xdist_make_scheduler
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.app import create_app
@@ -45,8 +45,10 @@ DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = longest_first(items)
+    mark_fast(items)
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session")

@@ -1,50 +1,56 @@
-"""How pytest-xdist shares the tests out among its processes: by file, and the longest first.
+"""How pytest-xdist shares the tests out among its processes: file by file, and the longest first.
 
-Each process has servers of its own. What several files share for longer than that, the processes of an end-to-end
-test, is started once for each group of files.
+Each process has servers of its own. The end-to-end tests share all of Holdfast in two groups, which run beside each
+other.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-END_TO_END = "tests/e2e/"
-STACKS = 2
-"""How many of the processes start all of Holdfast, at 15 s of CPU each."""
-
 FIRST = ("e2e/", "test_documents", "handlers/test_schemathesis", "cache/", "inspection/", "workers/", "embedded/")
-"""They wait for processes, leases and outages. Begun last, they would run alone at the end."""
+"""They wait for processes and outages. Begun last, they would run alone at the end."""
+
+FAST = ("domain/", "chaos/", "planted/", "test_architecture", "test_settings", "test_compose", "test_run_py")
+"""Where tests need neither a server nor a process of ours: `pytest -m fast`."""
+
+STACKS = 2
+"""A third one would cost more CPU for its start than its waits could hide, on two cores."""
+
+END_TO_END = {
+    f"tests/e2e/{path.name}": f"stack {number % STACKS}"
+    for number, path in enumerate(sorted(Path(__file__).parent.glob("e2e/test_*.py")))
+}
 
 
-class ByGroup(LoadScopeScheduling):
-    """Gives the tests of a group to one process, one after the other."""
+class ByFile(LoadScopeScheduling):
+    """Gives the tests of a file to one process, and all end-to-end tests of a stack to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid.partition("::")[0])
+        file = nodeid.partition("::")[0]
+        return END_TO_END.get(file, file)
 
 
-def group_of(file: str) -> str:
-    if not file.startswith(END_TO_END):
-        return file
-    return f"stack {zlib.crc32(file.encode()) % STACKS}"
-
-
-def longest_first(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+def in_order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
     """The same tests, those of slow folders before the others; the order within a file stays."""
-    return sorted(items, key=place_of)
+    return sorted(items, key=lambda item: next((n for n, start in enumerate(FIRST) if is_in(item, start)), len(FIRST)))
 
 
-def place_of(item: pytest.Item) -> int:
-    path = PurePath(item.nodeid.partition("::")[0]).as_posix().removeprefix("tests/")
-    return next((place for place, start in enumerate(FIRST) if path.startswith(start)), len(FIRST))
+def mark_fast(items: Iterable[pytest.Item]) -> None:
+    for item in items:
+        if any(is_in(item, start) for start in FAST):
+            item.add_marker(pytest.mark.fast)
+
+
+def is_in(item: pytest.Item, start: str) -> bool:
+    return item.nodeid.removeprefix("tests/").startswith(start)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByGroup | None:
-    return ByGroup(config, log) if config.getoption("dist") == "loadscope" else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadscope" else None

@@ -198,6 +198,7 @@ class Stack:
     def rest(self) -> None:
         """Wait until nothing is under way that another test began; its webhooks are forgotten."""
         wait_until(lambda: self.ledger.value("SELECT count(*) FROM outbox") == 0, "the outbox is empty")
+        self.ledger.forget_purged()
         self.ledger.rows("DELETE FROM webhook_deliveries")
         self.ledger.rows("DELETE FROM webhook_endpoints")
         wait_until(lambda: self.ledger.value(UNINSPECTED) == 0, "every file has been inspected")

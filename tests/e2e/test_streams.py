@@ -310,9 +310,7 @@ def test_a_purged_session_ends_its_streams(stack: Stack, key: str, open_session:
 def test_an_expired_session_ends_its_streams(stack: Stack, key: str, open_session: Callable[..., str]) -> None:
     session = open_session()
     with Stream(f"{stack.webs[1].address}/api/v1/sessions/{session}/events/stream", bearer(key)) as stream:
-        stack.ledger.rows(
-            "UPDATE sessions SET expires_at = now() - interval '1 second' WHERE id = $1::text::uuid", session
-        )
+        stack.ledger.let_time_pass([session], minutes=61)
         told = list(stream.told())
 
     assert [event.type for event in told] == ["session.expired"]
