@@ -21,7 +21,7 @@ import asyncpg
 import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
-from patience import patience
+from patience import patience, patient_databases, patient_redis  # noqa: F401 - fixtures of all tests
 from places import Place
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
@@ -36,6 +36,8 @@ from service.queue import open_queue
 from service.settings import Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
+
+pytest_plugins = ("jitter",)
 
 TEMPLATE = "holdfast_template"
 DISK_BYTES = 2 * 1024 * 1024
