@@ -21,6 +21,7 @@ CALLER = service_of(TENANT)
 SESSIONS = 6
 WRITERS = 10
 ROUNDS = 25
+DEADLINE_SECONDS = 60.0
 HELD_SECONDS_MAX = 0.03
 PAGE = 7
 """Small, so that readers stand everywhere while writers commit."""
@@ -139,8 +140,9 @@ async def test_a_relay_takes_nothing_while_another_one_is_at_work(own_database: 
     async with own_database.begin() as tx:
         await outbox.lead(tx)
         other = asyncio.create_task(relay())
-        while not (other.done() or await query(own_database, SOMEBODY_WAITS)):  # noqa: ASYNC110 - a lock has no event
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (other.done() or await query(own_database, SOMEBODY_WAITS)):  # noqa: ASYNC110 - a lock has no event
+                await asyncio.sleep(0.01)
         assert not other.done(), "two relays were at work"
 
     assert await other == len(await query(own_database, "SELECT FROM events"))
@@ -199,8 +201,9 @@ async def test_a_purged_session_leaves_no_position_behind_not_even_one_that_is_b
         rows = await outbox.take(tx, await outbox.oldest(tx, 100))
         await feed.record(tx, rows, 2)
         purging = asyncio.create_task(purge())
-        while not await query(own_database, SOMEBODY_WAITS):  # noqa: ASYNC110 - a lock has no event to wait for
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await query(own_database, SOMEBODY_WAITS):  # noqa: ASYNC110 - a lock has no event to wait for
+                await asyncio.sleep(0.01)
     await purging
 
     assert len(rows) == 1
