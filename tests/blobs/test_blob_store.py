@@ -19,7 +19,7 @@ from service.domain.errors import StorageFull, StorageUnavailable
 from service.ids import new_id
 
 MEBIBYTE = 1024 * 1024
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.01
 
 

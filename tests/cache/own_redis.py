@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.embedded.binaries import find_valkey
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 class OwnRedis:

@@ -14,7 +14,7 @@ from service.copies.names import Kind, session_name
 from service.copies.scripts import ENTRY_BYTES_MAX
 from service.queue import open_pool
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 async def secret() -> bytes:

@@ -15,7 +15,7 @@ from service.metrics import Metrics
 from service.queue import open_pool
 
 ASKING = 100
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 NOT_COPIED = 0
 
 

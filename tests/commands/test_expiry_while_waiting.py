@@ -16,7 +16,7 @@ from service.domain.errors import SessionExpired
 from service.domain.session import Session
 from service.store.engine import Database, Statement
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 WAITING = """
 SELECT FROM pg_stat_activity

@@ -10,7 +10,7 @@ from service.commands.sessions import open_session, purge_session
 from service.domain.caller import Caller
 from service.store.engine import Database
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 

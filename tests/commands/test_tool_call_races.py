@@ -25,7 +25,7 @@ from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 RACERS = 20
 RACES = 30
 SWEEP_MAX = 1000
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 QUICK = SessionConfig(approval_timeout_seconds=1)
 

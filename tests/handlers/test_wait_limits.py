@@ -10,7 +10,7 @@ import pytest
 
 from service.handlers import waiting
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 
 
 @pytest.fixture

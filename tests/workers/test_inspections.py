@@ -28,7 +28,7 @@ from workers.jobs import inspect_attachments
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.inspect_attachments import Inspections
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.02
 
 
