@@ -21,7 +21,7 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
-from patience import patience
+from patience import patience, patient_databases, patient_redis  # noqa: F401 - fixtures of all tests
 from places import Place
 from side_by_side import in_order, mark_fast, pytest_xdist_make_scheduler
 from spoiling import TEST_CACHE, WAYS, Spoiler
@@ -39,6 +39,7 @@ from service.store import migrate
 from service.store.engine import Database, Tx
 
 __all__ = ["pytest_xdist_make_scheduler"]
+pytest_plugins = ("jitter",)
 
 TEMPLATE = "holdfast_template"
 DISK_BYTES = 2 * 1024 * 1024

@@ -174,15 +174,19 @@ async def test_another_user_or_tenant_finds_nothing_in_a_copy(two, app, client_o
     async with client_of(app, await make_key(tenant, user="ada")) as client:
         client.base_url = httpx2.URL(BASE)
 
-        assert (await client.get(session)).headers["X-Cache"] == "hit"
+        await copied(client, session)
 
 
 async def test_a_copy_answers_if_none_match(two):
     session = await opened(two[0])
-    await copied(two[0], session)
-    answer = await two[0].get(session, headers={"If-None-Match": '"1"'})
+    outcome = None
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while outcome != "hit":  # a copy may always end by itself in between
+            await copied(two[0], session)
+            answer = await two[0].get(session, headers={"If-None-Match": '"1"'})
+            outcome = answer.headers["X-Cache"]
 
-    assert (answer.status_code, answer.headers["X-Cache"], answer.content) == (304, "hit", b"")
+    assert (answer.status_code, answer.content) == (304, b"")
 
 
 async def test_racing_writers_and_readers_of_two_processes_never_read_backwards(two):

@@ -87,7 +87,10 @@ def api(up: Up) -> httpx2.Client:
     """A client with the key that was printed."""
     banner = up.wait_for_banner()
     return httpx2.Client(
-        base_url=f"{banner['address']}/api/v1", headers={"Authorization": f"Bearer {banner['key']}"}, trust_env=False
+        base_url=f"{banner['address']}/api/v1",
+        headers={"Authorization": f"Bearer {banner['key']}"},
+        timeout=DEADLINE_SECONDS,
+        trust_env=False,
     )
 
 

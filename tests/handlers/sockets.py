@@ -75,6 +75,11 @@ class Served:
         counted = self.edge.metrics.registry.get_sample_value("holdfast_connections_ended_total", {"reason": reason})
         return counted or 0.0
 
+    def be(self, patience: Patience) -> None:
+        """Be so patient from now on, on the connections that there are."""
+        for connection in cast("set[Connection]", self._server.server_state.connections):
+            connection._patience = patience
+
     async def until_open(self, connections: int) -> None:
         """Wait until so many connections are open."""
         await until(lambda: len(self._server.server_state.connections) == connections)

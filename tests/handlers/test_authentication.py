@@ -277,8 +277,9 @@ def issuer():
 
 
 @pytest.fixture
-async def trusting(settings, running_app):
-    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret."""
+async def trusting(settings, running_app, monkeypatch):
+    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret, and waits for them."""
+    monkeypatch.setattr(tokens, "FETCH_SECONDS_MAX", DEADLINE_SECONDS)
 
     def app(url, secret=None):
         return running_app(msgspec.structs.replace(settings, jwt_secret=secret, jwt_jwks_url=url))

@@ -192,10 +192,10 @@ async def test_a_client_that_goes_away_leaves_nothing(own_app, as_form, size):
 )
 @pytest.mark.parametrize("sent", [b"", b"x" * 1000, b"x" * MEBIBYTE])
 async def test_a_client_that_falls_silent_is_not_waited_for(own_app, monkeypatch, patience, sent):
-    for limit, seconds in patience.items():
-        monkeypatch.setattr(uploads if hasattr(uploads, limit) else slow_bodies, limit, seconds)
     async with own_app() as own:
         files = await own.open_session()
+        for limit, seconds in patience.items():
+            monkeypatch.setattr(uploads if hasattr(uploads, limit) else slow_bodies, limit, seconds)
         waiting = [{"type": "http.request", "body": sent, "more_body": True}]
 
         async def receive():
@@ -211,9 +211,9 @@ async def test_a_client_that_falls_silent_is_not_waited_for(own_app, monkeypatch
 
 
 async def test_a_client_that_drips_is_not_waited_for_for_ever(own_app, monkeypatch):
-    monkeypatch.setattr(uploads, "UPLOAD_SECONDS_MAX", 0.2)
     async with own_app() as own:
         files = await own.open_session()
+        monkeypatch.setattr(uploads, "UPLOAD_SECONDS_MAX", 0.2)
 
         async def receive():
             await asyncio.sleep(0.01)

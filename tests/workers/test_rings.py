@@ -6,6 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from eventually import DEADLINE_SECONDS
 from workshop import SLOTS, url_of, workshop
 
@@ -14,6 +15,7 @@ from service.embedded.servers import EmbeddedServers
 from service.queue import RELAY_EVENTS, Doorbell, open_queue
 
 
+@pytest.mark.usefixtures("patient_redis")
 async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: EmbeddedServers):
     began, go_on, runs = asyncio.Event(), asyncio.Event(), 0
 
@@ -24,7 +26,7 @@ async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: 
         await go_on.wait()
 
     async with workshop(valkey, **{RELAY_EVENTS: job}) as shop:
-        redis = open_queue(url_of(valkey))
+        redis = open_queue(url_of(valkey), timeout_seconds=DEADLINE_SECONDS)
         shop.worker.queue_name = Queue.EVENTS.key
         shop.worker.in_progress_timeout_s = 2 * DEADLINE_SECONDS  # nothing is delivered twice meanwhile
         bell = Doorbell(redis)

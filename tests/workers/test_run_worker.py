@@ -146,6 +146,7 @@ async def test_the_doorbell_alone_is_enough_before_and_after_redis_was_away(
         await until(relayed(own_database, 3))
 
 
+@pytest.mark.usefixtures("patient_redis")
 async def test_the_services_doorbell_reaches_the_worker(
     own_database_url: str,
     own_database: Database,
