@@ -14,13 +14,13 @@ import msgspec
 import pytest
 from eventually import DEADLINE_SECONDS
 from own_redis import OwnRedis
+from reading import copied, opened, two_of
 
 from service.copies.link import Link, new_generation
 from service.copies.names import GENERATION, Kind, session_name
 from service.copies.scripts import BEAT, MARK, READ, SEQ_DIGITS, TIMES_DIGITS
 from service.queue import open_pool
 
-BASE = "http://holdfast.test/api/v1"
 TITLES = 12
 
 
@@ -28,26 +28,8 @@ TITLES = 12
 async def two(own_redis, running_app, client_of, settings, make_key):
     key = await make_key(f"tenant-{uuid4().hex}")
     ours = msgspec.structs.replace(settings, redis_url=own_redis.url)
-    async with (
-        running_app(ours) as one,
-        running_app(ours) as other,
-        client_of(one, key) as first,
-        client_of(other, key) as second,
-    ):
-        first.base_url = second.base_url = httpx2.URL(BASE)
-        yield first, second
-
-
-async def opened(client: httpx2.AsyncClient) -> str:
-    answer = await client.post("/sessions", json={"agent_id": "agent", "activate": True})
-    assert answer.status_code == 201, answer.text
-    return f"/sessions/{answer.json()['id']}"
-
-
-async def copied(client: httpx2.AsyncClient, path: str) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await client.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - a condition, with a deadline
-            await asyncio.sleep(0.01)
+    async with two_of(running_app, client_of, ours, key) as clients:
+        yield clients
 
 
 async def change_and_read(writer: httpx2.AsyncClient, reader: httpx2.AsyncClient, session: str) -> list[str]:
@@ -122,8 +104,7 @@ async def test_whatever_redis_does_what_was_acknowledged_is_seen(own_redis, two,
     first, second = two
     session = await opened(first)
     for client in two:
-        await copied(client, session)
-        await copied(client, f"{session}/messages")
+        await copied(client, session, f"{session}/messages")
     undo = await FAULTS[fault](own_redis)
     during = await change_and_read(first, second, session)
     await undo()

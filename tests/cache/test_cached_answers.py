@@ -11,11 +11,9 @@ import msgspec
 import pytest
 from conversations import query
 from eventually import DEADLINE_SECONDS
+from reading import BASE, copied, opened, two_of
 
 from service.settings import Switch
-
-BASE = "http://holdfast.test/api/v1"
-
 
 BURSTS = 10
 """Of writes and reads; between them nobody writes or reads, so that copies are made and found."""
@@ -34,14 +32,8 @@ def tenant() -> str:
 async def two(running_app, client_of, settings, make_key, tenant):
     """Clients of two processes: apps that share PostgreSQL and Redis, and nothing else."""
     key = await make_key(tenant)
-    async with (
-        running_app(settings) as one,
-        running_app(settings) as other,
-        client_of(one, key) as first,
-        client_of(other, key) as second,
-    ):
-        first.base_url = second.base_url = httpx2.URL(BASE)
-        yield first, second
+    async with two_of(running_app, client_of, settings, key) as clients:
+        yield clients
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +45,10 @@ async def without(running_app, client_of, settings, make_key, tenant):
         yield client
 
 
-async def opened(client: httpx2.AsyncClient, **fields: Any) -> str:
-    answer = await client.post("/sessions", json={"agent_id": "agent", "activate": True} | fields)
-    assert answer.status_code == 201, answer.text
-    return f"/sessions/{answer.json()['id']}"
-
-
 async def said(client: httpx2.AsyncClient, session: str, text: str) -> dict[str, Any]:
     answer = await client.post(f"{session}/messages", json={"content": text})
     assert answer.status_code == 201, answer.text
     return answer.json()
-
-
-async def copied(client: httpx2.AsyncClient, path: str) -> None:
-    """Read until the answer comes from a copy."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while (await client.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - a condition, with a deadline
-            await asyncio.sleep(0.01)
 
 
 CALL = {"id": "c1", "name": "search", "arguments": {"q": 1}}

@@ -108,24 +108,6 @@ async def test_concurrent_patches_of_different_keys_all_survive(database: Databa
     await assert_sound(database, session.id)
 
 
-async def test_concurrent_patches_of_different_fields_all_survive(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    patches: list[dict[str, Any]] = [
-        {"title": "new"},
-        {"tags": ["new"]},
-        {"metadata": {"new": 1}},
-        {"config": {"max_messages": 7}},
-        {"config": {"timeout_minutes": 7}},
-        {"config": {"allowed_tools": ["new"]}},
-    ]
-
-    await asyncio.gather(*(changed(database, caller, session.id, **patch) for patch in patches))
-
-    after = await read(database, caller, session.id)
-    assert (after.title, after.tags, bytes(after.metadata)) == ("new", ["new"], b'{"new":1}')
-    assert after.config == SessionConfig(max_messages=7, timeout_minutes=7, allowed_tools=["new"])
-
-
 async def test_of_racers_that_name_the_same_version_one_wins(database: Database, caller: Caller):
     session = await opened(database, caller)
     only = frozenset({session.version})

@@ -194,23 +194,6 @@ def test_activate_and_resume_give_the_full_time_again_and_no_other_move_does():
     assert {move for move in Move if renews_time(move)} == {Move.ACTIVATE, Move.RESUME}
 
 
-def test_an_empty_config_is_a_whole_one_with_the_defaults_of_the_contract():
-    assert msgspec.to_builtins(msgspec.json.decode(b"{}", type=SessionConfig)) == {
-        "max_messages": 10_000,
-        "max_attachments": 100,
-        "max_attachment_size": 10 * 1024 * 1024,
-        "timeout_minutes": 60,
-        "approval_timeout_seconds": None,
-        "allowed_tools": [],
-        "blocked_tools": [],
-        "approval_tools": [],
-        "enable_code_interpreter": True,
-        "enable_mcp_tools": True,
-        "enable_file_search": True,
-        "system_prompt_override": None,
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "lowest", "highest"),
     [

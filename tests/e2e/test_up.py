@@ -43,9 +43,6 @@ class Up(Part):
         assert banner, self.text()
         return banner
 
-    def web_pids(self) -> list[int]:
-        return [pid for pid, args in processes_below(self.pid).items() if args.endswith("-m service")]
-
     def press_ctrl_c(self) -> int:
         os.killpg(self.pid, signal.SIGINT)
         wait_until(lambda: not self.running, f"it ended:\n{tail(self.log)}")
@@ -103,36 +100,6 @@ def test_the_printed_line_opens_a_session(running: Up) -> None:
     body, _, status = done.stdout.rpartition("\n")
     assert status == "201", done
     assert json.loads(body)["status"] == "active"
-
-
-def test_a_killed_web_process_comes_back(running: Up) -> None:
-    with api(running) as client:
-        opened = client.post("/sessions", json={"agent_id": "e2e"}).json()
-    (web,) = running.web_pids()
-
-    os.kill(web, signal.SIGKILL)
-    wait_until(lambda: running.web_pids() not in ([], [web]), "another web process was started")
-
-    def answer() -> httpx2.Response | None:
-        try:
-            with api(running) as client:
-                return client.get(f"/sessions/{opened['id']}")
-        except httpx2.TransportError:
-            return None
-
-    wait_until(lambda: (found := answer()) is not None and found.json() == opened, f"it answers:\n{running.text()}")
-    assert "web was ended by SIGKILL; it starts again in 0.2 s" in running.text()
-
-
-def test_a_second_one_in_the_same_folder_is_refused(running: Up, start_up: StartUp) -> None:
-    second = start_up(running.data)
-
-    assert second.wait() == 1
-    assert re.fullmatch(
-        rf"Holdfast already runs in {re.escape(str(running.data))} \(process {running.pid}\): [^\n]+\n", second.text()
-    )
-    with api(running) as client:
-        assert client.get("/sessions").status_code == 200
 
 
 def test_a_port_in_use_is_named(start_up: StartUp, tmp_path: Path) -> None:
