@@ -27,7 +27,6 @@ from service.domain.errors import (
     SessionNotActive,
     SessionNotFound,
     StorageFull,
-    StorageUnavailable,
 )
 from service.domain.message import Message, MessageDraft
 from service.domain.session import Move, Session, SessionConfig
@@ -258,24 +257,6 @@ async def test_a_file_beyond_the_quota_leaves_nothing(database: Database, caller
     assert await bytes_of(database, caller.tenant_id) == 7
 
 
-async def test_a_file_whose_upload_was_given_up_is_refused_at_the_end(own_database: Database, caller: Caller):
-    session = await opened(own_database, caller)
-    stored = await announced(own_database, b"content")
-    new = NewAttachment(filename="a", content_type="x/y", size=7, sha256=stored.sha256, metadata={})
-    async with own_database.begin() as tx:
-        await blobs.let_go(tx, [stored.key])
-        await blobs.doom(tx, 1)
-
-    with pytest.raises(StorageUnavailable, match="took so long"):
-        async with own_database.begin() as tx:
-            await add_attachment(tx, caller, session.id, new, stored, None, CAUSE)
-
-    assert await count_of(own_database, session) == 0
-    assert await told(own_database, session) == []
-    async with own_database.connect() as tx:
-        assert await violations(tx._connection) == []
-
-
 async def test_a_deleted_file_is_told_of_once_and_frees_its_place_and_its_bytes(database: Database, caller: Caller):
     session = await opened(database, caller)
     file = await filed(database, caller, session.id, b"content")
@@ -442,20 +423,6 @@ async def test_an_outcome_is_told_of_once_and_its_objects_are_kept(own_database:
     assert tuple(events[0]) == ("system", "inspection")
     assert await loose_keys(own_database, text.key, thumbnail.key) == set()
     assert await bytes_of(own_database, caller.tenant_id) == 7 + 4 + 9
-    assert await is_whole(own_database, session) == []
-
-
-async def test_a_text_that_equals_its_file_is_one_object_with_two_references(own_database: Database, caller: Caller):
-    session = await opened(own_database, caller)
-    file = await filed(own_database, caller, session.id, b"content")
-    text = await announced(own_database, b"content")
-
-    await recorded(own_database, await claimed(own_database), Outcome(status=AttachmentStatus.READY), text=text)
-
-    assert [row[0] for row in await query(own_database, "SELECT reference_count FROM blobs")] == [2]
-    assert await bytes_of(own_database, caller.tenant_id) == 7
-    await deleted(own_database, caller, file)
-    assert await query(own_database, "SELECT * FROM blobs") == []
     assert await is_whole(own_database, session) == []
 
 

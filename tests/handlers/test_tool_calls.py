@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-import msgspec
 import pytest
-
-MANY = 10
-"""More who wait than the app has connections."""
 
 
 @pytest.fixture
@@ -209,24 +205,6 @@ async def test_arguments_of_256_kib_are_413_where_they_are_asked_for_and_where_t
     assert (await api.get(path)).json() == call
     edited = {"action": "approve", "arguments": arguments(ARGUMENTS_BYTES_MAX - 1)}
     assert (await api.post(path, json=edited)).status_code == 200
-
-
-async def test_who_waits_is_woken_by_a_decision_through_another_process_while_redis_is_away(
-    app, settings, ask, tenant, make_key, client_of, running_app
-):
-    path, _ = await ask()
-    deaf = msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1/0", database_connections=2)
-    secret = await make_key(tenant)
-    async with running_app(deaf) as other, client_of(other, secret) as agent, client_of(app, secret) as decider:
-        waiting = [
-            asyncio.create_task(agent.get(f"/api/v1{path}", params={"wait": 60})) for _ in range(MANY)
-        ]  # fmt: skip
-        read = await agent.get(f"/api/v1{path}")  # served while they wait: no connection is held
-        await decider.post(f"/api/v1{path}", json={"action": "reject"})
-        woken = await asyncio.gather(*waiting)
-
-    assert read.json()["status"] == "pending"
-    assert {answer.json()["status"] for answer in woken} == {"rejected"}
 
 
 async def test_a_wait_ends_without_a_decision_and_tells_that_there_is_none(api, ask):
