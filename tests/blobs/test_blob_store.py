@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
+from array import array
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def key() -> str:
 
 def bytes_of(size: int) -> bytes:
     """Bytes that differ from place to place, so that a wrong range shows."""
-    return b"".join(number.to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
+    return array("Q", range(-(-size // 8))).tobytes()[:size]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from array import array
 
 import pytest
 from forms import Exchange, name_in, named
@@ -201,7 +202,7 @@ async def test_an_empty_file_comes_back_and_has_no_ranges(own):
 
 
 async def test_a_large_file_comes_back_whole_and_in_the_ranges_of_a_player(own):
-    content = b"".join(number.to_bytes(4, "big") for number in range(3 * MEBIBYTE))
+    content = array("I", range(3 * MEBIBYTE)).tobytes()
     file = await stored(own, content)
 
     whole = await own.api.get(file)

@@ -147,7 +147,7 @@ def run(tree: Path, arguments: list[str], seconds_max: float) -> subprocess.Comp
     Raises:
         subprocess.TimeoutExpired.
     """
-    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    environment = {"TEST_ROUNDS": "1", **os.environ, "PYTHONPATH": str(tree)}
     # It ends with us, should we be killed: a bug may have made it spin.
     command = launch.command([sys.executable, *arguments], death_signal=signal.SIGKILL)
     with subprocess.Popen(
