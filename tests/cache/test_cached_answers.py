@@ -51,7 +51,6 @@ async def said(client: httpx2.AsyncClient, session: str, text: str) -> dict[str,
     return answer.json()
 
 
-CALL = {"id": "c1", "name": "search", "arguments": {"q": 1}}
 CHANGES = {
     "append": ("POST", "/messages", {"content": "x"}),
     "batch": ("POST", "/messages/batch", {"messages": [{"content": "x"}, {"content": "y"}]}),
