@@ -81,8 +81,10 @@ async def get_context(
     A call that was rejected, expired, cancelled or is still open gets a result that says so, because providers refuse
     a conversation without. What a provider would refuse is replaced: characters other than `A-Z a-z 0-9 _ -` in the
     names of tools, names beyond 64 characters (they are cut), and ids of calls that are longer than 40, hold other
-    characters or come twice (ours stand in their place). The messages hold at most 4 MiB of stored JSON, or the newest
-    one alone: the oldest are left out first.
+    characters or come twice (ours stand in their place). `tool_names` has the tool's own name for each name that is
+    written otherwise: look up there what the model calls, and take the name as it is where it is not there. Of two
+    tools that are written alike it has the one that was called last. The messages hold at most 4 MiB of stored
+    JSON, or the newest one alone: the oldest are left out first.
     """
     caller, session = caller_of(request), identifier(session_id, SessionNotFound)
     async with parts_of(request).database.connect() as tx:

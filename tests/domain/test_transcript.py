@@ -9,6 +9,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from random_conversations import FILES, call_of, calls_in, conversations, message_of, raw
@@ -107,6 +108,17 @@ def test_a_system_message_before_the_assistant_is_no_earlier_conversation():
     assert transcript.messages[0]["content"][0]["text"] == "(the assistant speaks first)"
 
 
+@pytest.mark.parametrize(
+    ("seqs", "sentence"),
+    [((1, 2, 3), "(the assistant speaks first)"), ((1, 2, 4), "(the conversation began earlier)")],
+)
+def test_what_was_left_out_behind_the_system_messages_is_an_earlier_conversation(seqs: tuple[int, ...], sentence: str):
+    roles = [Role.SYSTEM, Role.SYSTEM, Role.ASSISTANT]
+    said = [message_of(role, "hi", seq=seq) for role, seq in zip(roles, seqs, strict=True)]
+
+    assert transcript_of(said, Format.ANTHROPIC).messages[0]["content"][0]["text"] == sentence
+
+
 @pytest.mark.parametrize("theirs", ["functions.search:0", "x" * 41, "é", "", "call_1\n"])
 def test_an_id_that_a_provider_would_refuse_is_replaced_by_ours_on_both_ends(theirs: str):
     call = call_of(3, provider_call_id=theirs)
@@ -133,6 +145,34 @@ def test_a_name_that_a_provider_would_refuse_is_written_with_underscores_and_cut
     asking = transcript_of([message_of(Role.ASSISTANT, "", calls)], Format.OPENAI).messages[0]
 
     assert [call["function"]["name"] for call in asking["tool_calls"]] == ["mail_send_gr__e", "y" * 64]
+
+
+def asked_for(*names: str) -> list[Message]:
+    calls = [call_of(number, tool_name=name) for number, name in enumerate(names, start=3)]
+    return [message_of(Role.ASSISTANT, "", [call], seq=seq) for seq, call in enumerate(calls, start=1)]
+
+
+@pytest.mark.parametrize("wanted", [Format.OPENAI, Format.ANTHROPIC])
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["mail.send", "search"], {"mail_send": "mail.send"}),
+        (["y" * 65], {"y" * 64: "y" * 65}),
+        (["mail/send", "mail.send"], {"mail_send": "mail.send"}),
+        (["mail.send", "mail/send"], {"mail_send": "mail/send"}),
+        (["mail.send", "mail_send"], {"mail_send": "mail.send"}),
+        (["search", "y" * 64], {}),
+    ],
+)
+def test_a_transcript_tells_the_own_name_of_each_tool_that_it_writes_otherwise(
+    wanted: Format, names: list[str], told: dict[str, str]
+):
+    assert transcript_of(asked_for(*names), wanted).tool_names == told
+
+
+def test_a_transcript_that_writes_every_name_as_it_is_tells_none():
+    assert transcript_of(asked_for("mail.send"), Format.PLAIN).tool_names == {}
+    assert b"tool_names" not in msgspec.json.encode(transcript_of(asked_for("search"), Format.OPENAI))
 
 
 @FORMATS
