@@ -1,4 +1,4 @@
-"""A context is bounded: by messages, by bytes, and always the newest are in it."""
+"""A context is bounded: by messages, by bytes, and always the newest are in it; what it names can be called."""
 
 from __future__ import annotations
 
@@ -71,3 +71,27 @@ async def test_a_session_without_messages_has_an_empty_context(api, open_session
     path = f"/sessions/{(await open_session())['id']}"
 
     assert (await api.get(f"{path}/context")).json() == {"format": "plain", "messages": []}
+
+
+async def ask(api, path: str, *names: str) -> list[dict[str, Any]]:
+    asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": name} for name in names]}
+    return (await api.post(f"{path}/messages", json=asking)).json()["tool_calls"]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("wanted", ["openai", "anthropic"])
+async def test_a_call_by_the_name_that_a_context_shows_waits_and_is_rejected_like_the_first(api, open_session, wanted):
+    config = {"approval_tools": ["mail.*"], "blocked_tools": ["db.drop"]}
+    path = f"/sessions/{(await open_session(config=config))['id']}"
+    first = await ask(api, path, "mail.send", "db.drop", "web.search")
+
+    context = (await api.get(f"{path}/context", params={"format": wanted})).json()
+    second = await ask(api, path, *context["tool_names"])
+    mapped = await ask(api, path, *context["tool_names"].values())
+
+    assert context["tool_names"] == {"mail_send": "mail.send", "db_drop": "db.drop", "web_search": "web.search"}
+    for calls in (first, second, mapped):
+        assert [(call["status"], call["reason"]) for call in calls] == [
+            ("pending", "approval_tools has 'mail.*'"),
+            ("rejected", "blocked_tools has 'db.drop'"),
+            ("approved", "no approval is needed"),
+        ]
