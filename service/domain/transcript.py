@@ -1,7 +1,7 @@
 """Transcripts in the providers' own message formats, such that their APIs take them as they are.
 
 A provider refuses a conversation in which a tool call has no result in its place. So every call gets one there: its
-result, or a sentence that says why there is none. A result whose call lies before the window is left out. Where only
+result, or a sentence that says why there is none. A result whose call is not among the messages is left out. Where only
 a system message was said, Anthropic's format has no messages yet: the first word is the user's.
 
 The rules, each of which a 400 enforces, and where they are published:
