@@ -170,6 +170,17 @@ def test_a_transcript_tells_the_own_name_of_each_tool_that_it_writes_otherwise(
     assert transcript_of(asked_for(*names), wanted).tool_names == told
 
 
+@given(conversations())
+def test_every_name_in_a_transcript_leads_back_to_the_own_name_of_a_call(messages: list[Message]):
+    transcript = transcript_of(messages, Format.OPENAI)
+    written = [call["function"]["name"] for message in transcript.messages for call in message.get("tool_calls", [])]
+    own = [call.tool_name for call in calls_in(messages)]
+
+    assert {*transcript.tool_names} <= {*written}
+    assert {transcript.tool_names.get(name, name) for name in written} <= {*own}
+    assert transcript_of(messages, Format.ANTHROPIC).tool_names == transcript.tool_names
+
+
 def test_a_transcript_that_writes_every_name_as_it_is_tells_none():
     assert transcript_of(asked_for("mail.send"), Format.PLAIN).tool_names == {}
     assert b"tool_names" not in msgspec.json.encode(transcript_of(asked_for("search"), Format.OPENAI))

@@ -91,7 +91,7 @@ OF_CONTEXTS = (
         r"""At index 0 diff: '\{"number": 0' != '\{"number": 2'""",
     ),
     Bug(
-        "prompt-is-an-earlier-conversation",
+        "prompt-as-earlier-conversation",
         "a model is told that a conversation began earlier where only the system spoke before",
         (Edit("service/domain/transcript.py", "first[1].seq > first[0] + 1", "first[1].seq > 1"),),
         ("tests/domain/test_transcript.py",),
