@@ -71,7 +71,8 @@ WINDOW = Statement(
 """A turn is a message with all that belongs to it: an assistant's with its calls and their results, or any other one
 
 alone. It is as new as the newest message of it that is counted. A result whose asking message was deleted is not
-counted, for it is not shown.
+counted, for it is not shown. `LIMIT 1` keeps the search for an asking message a look-up for each result: so messages
+are read by their numbers, from the newest on, until there are enough.
 """
 
 
