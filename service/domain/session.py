@@ -48,7 +48,14 @@ Metadata = dict[str, Any]
 MaxMessages = Annotated[int, Meta(ge=1, le=1_000_000)]
 MaxAttachments = Annotated[int, Meta(ge=0, le=10_000)]
 MaxAttachmentSize = Annotated[int, Meta(ge=1024, le=100 * 1024 * 1024, description="Bytes, 1 KiB to 100 MiB.")]
-TimeoutMinutes = Annotated[int, Meta(ge=1, le=MINUTES_PER_30_DAYS)]
+TimeoutMinutes = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=MINUTES_PER_30_DAYS,
+        description="Until the session's time is over, counted from the last message or step of a tool call.",
+    ),
+]
 ApprovalTimeoutSeconds = Annotated[int, Meta(ge=1, le=2_592_000)]
 ToolPattern = Annotated[str, Meta(min_length=1, max_length=200)]
 ToolPatterns = Annotated[list[ToolPattern], Meta(max_length=200, description=TOOL_PATTERNS_DESCRIPTION)]

@@ -109,6 +109,7 @@ async def act_on_tool_call(
 
     Of any number of racing decisions exactly one wins; the very same decision by the same person is no conflict.
     approve and reject need the scope `tool_calls:decide`, the others `sessions:write`. Who decided is who called.
+    Each step gives the session its full `timeout_minutes` again.
     """
     caller, (wanted, wanted_call) = caller_of(request), _both(session_id, call_id)
     caller.require(Scope.TOOL_CALLS_DECIDE if data.action in DECISIONS else Scope.SESSIONS_WRITE)

@@ -60,6 +60,26 @@ OF_OUR_OWN = (
         r"DID NOT RAISE InvalidTransition",
     ),
     Bug(
+        "idle-while-a-tool-runs",
+        "decisions, starts and results leave the session's time as it is: it ends while a tool runs, with its result",
+        (Edit("service/commands/tool_calls.py", "locked.moment, cause, renew=True)", "locked.moment, cause)"),),
+        ("tests/commands/test_session_clock.py",),
+        r"SessionExpired|session_expired",
+    ),
+    Bug(
+        "sweep-that-keeps-alive",
+        "a call that expires by itself gives its session all its time again, as if it were activity",
+        (
+            Edit(
+                "service/commands/tool_calls.py",
+                "Cause(actor=EXPIRY, request_id=None))\n    return True\n",
+                "Cause(actor=EXPIRY, request_id=None), renew=True)\n    return True\n",
+            ),
+        ),
+        ("tests/commands/test_session_clock.py",),
+        r"assert datetime\.datetime\(.* == datetime\.datetime\(",
+    ),
+    Bug(
         "unlocked-decision",
         "two decisions read the same tool call at once, because its session is not held",
         (Edit("service/store/sessions.py", '.with_for_update().cte("held")', '.cte("held")'),),
