@@ -71,7 +71,8 @@ class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     `attachment_ids`: files of the session that belong to it; those that its parts name belong to it anyway.
     `tool_calls`: what an assistant asks to run. `tool_call_id`: which call a tool message completes, by our id or the
-    provider's.
+    provider's; a call that was rejected, cancelled or has expired stays as it is, and a context shows the message as
+    its result.
     """
 
     content: Content

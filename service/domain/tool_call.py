@@ -66,6 +66,9 @@ class Action(StrEnum):
 OPEN = frozenset({CallStatus.PENDING, CallStatus.APPROVED, CallStatus.RUNNING})
 """Calls whose end is still to come; they are cancelled with their session."""
 
+ENDED_WITHOUT_RESULT = frozenset({CallStatus.REJECTED, CallStatus.EXPIRED, CallStatus.CANCELLED})
+"""Calls that can get no result any more. A tool's message about one is stored, and the call stays as it is."""
+
 DECISIONS = {Action.APPROVE: CallStatus.APPROVED, Action.REJECT: CallStatus.REJECTED}
 """The actions that decide, for which `tool_calls:decide` is needed."""
 
@@ -158,6 +161,19 @@ def after_step(call: ToolCall, request: Request, moment: datetime) -> ToolCall |
             allowed=allowed_actions(call.status),
         )
     return _changed(call, request, target, moment)
+
+
+def after_message(call: ToolCall, by: str, result: bytes, moment: datetime) -> ToolCall | None:
+    """The call as a tool's message with this `result` (JSON text) completes it; None: the call stays as it is.
+
+    A call that ended without a result takes none any more: the message tells of that in words of its own.
+
+    Raises:
+        InvalidTransition: it waits for a decision, or has a result or an error already.
+    """
+    if as_of(call, moment).status in ENDED_WITHOUT_RESULT:
+        return None
+    return after_step(call, Request(action=Action.COMPLETE, by=by, result=result), moment)
 
 
 def as_of(call: ToolCall, moment: datetime) -> ToolCall:

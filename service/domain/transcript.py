@@ -33,7 +33,7 @@ from service.domain.attachment import Attachment
 from service.domain.call_ids import CallIds
 from service.domain.content_text import text_of
 from service.domain.message import Message, Role
-from service.domain.tool_call import CallStatus, ToolCall, why_cancelled
+from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
 from service.domain.tool_name import shown_name
 
 EMPTY = "(empty)"
@@ -91,7 +91,7 @@ def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, 
 
 
 def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
-    """Every message but those of tools: their text stands behind the call that it completes."""
+    """Every message but those of tools: their text stands behind the call that it completes or tells of."""
     files = {str(file.id): _file_text(file, texts) for message in messages for file in message.attachments}
     results = {message.tool_call_id: _text(message, files) for message in messages if message.role is Role.TOOL}
     return [
@@ -109,7 +109,8 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
 
 
 def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
-    return call.status is CallStatus.COMPLETED and str(call.id) in results
+    """Whether a tool's message stands in the result's place: the result itself, or words about why there is none."""
+    return call.status in {CallStatus.COMPLETED, *ENDED_WITHOUT_RESULT} and str(call.id) in results
 
 
 def _file_text(file: Attachment, texts: Mapping[UUID, str]) -> str:

@@ -87,6 +87,7 @@ RENEWING: dict[str, tuple[list[Deed], Deed]] = {
     "complete": ([act("approve"), act("start")], act("complete", result=b"1")),
     "fail": ([act("approve"), act("start")], act("fail", error="boom")),
     "tool message": ([act("approve")], tell_the_result),
+    "tool message of a rejected call": ([act("reject")], tell_the_result),
     "decision in a suspended session": ([go(Move.SUSPEND)], act("approve")),
     "resume": ([go(Move.SUSPEND)], go(Move.RESUME)),
     "activate": ([go(Move.SUSPEND)], go(Move.ACTIVATE)),

@@ -115,6 +115,9 @@ class CallMachine(CommandMachine):
             assert answer is True
             self.become(place, "completed")
             self.messages, self.expires_at = self.messages + 1, None
+        elif self.shown(place) in {"rejected", "expired", "cancelled"}:
+            assert answer is True
+            self.messages, self.expires_at = self.messages + 1, None
         else:
             assert answer == "invalid_transition"
 

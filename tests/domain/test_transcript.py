@@ -87,6 +87,42 @@ def test_a_call_that_was_not_completed_says_so(status: CallStatus):
     assert ("RESULT" in result_of(call)) is (status is CallStatus.COMPLETED)
 
 
+WITHOUT_RESULT = pytest.mark.parametrize("status", [CallStatus.REJECTED, CallStatus.EXPIRED, CallStatus.CANCELLED])
+
+
+def told(*messages: Message) -> dict[Format, Any]:
+    """What each format has in the place of the first call's result."""
+    shown = {wanted: transcript_of(list(messages), wanted).messages for wanted in Format}
+    return {
+        Format.OPENAI: shown[Format.OPENAI][1]["content"],
+        Format.ANTHROPIC: shown[Format.ANTHROPIC][2]["content"][0],
+        Format.PLAIN: shown[Format.PLAIN][0]["tool_calls"][0],
+    }
+
+
+@WITHOUT_RESULT
+def test_a_tools_message_stands_in_the_place_of_the_result_that_a_call_never_got(status: CallStatus):
+    call = call_of(3, status=status, decided_by="ada", reason="too dear")
+    asking = message_of(Role.ASSISTANT, "", [call])
+    older = message_of(Role.TOOL, "an older word", None, str(call.id), seq=2)
+
+    shown = told(asking, older, message_of(Role.TOOL, "the user rejected this", None, str(call.id), seq=3))
+
+    assert shown[Format.OPENAI] == "the user rejected this"
+    assert (shown[Format.ANTHROPIC]["content"], shown[Format.ANTHROPIC]["is_error"]) == ("the user rejected this", True)
+    assert (shown[Format.PLAIN]["result"], shown[Format.PLAIN]["status"]) == ("the user rejected this", status)
+
+
+@WITHOUT_RESULT
+def test_without_a_tools_message_the_reason_stands_in_the_place_of_the_result(status: CallStatus):
+    call = call_of(3, status=status, decided_by="ada", reason="too dear")
+
+    shown = told(message_of(Role.ASSISTANT, "", [call]))
+
+    assert shown[Format.OPENAI] == shown[Format.PLAIN]["result"] == result_of(call)
+    assert (shown[Format.ANTHROPIC]["content"], shown[Format.ANTHROPIC]["is_error"]) == (result_of(call), True)
+
+
 @pytest.mark.parametrize(
     ("seq", "sentence"), [(1, "(the assistant speaks first)"), (2, "(the conversation began earlier)")]
 )

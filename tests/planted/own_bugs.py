@@ -80,6 +80,19 @@ OF_OUR_OWN = (
         r"assert datetime\.datetime\(.* == datetime\.datetime\(",
     ),
     Bug(
+        "rejection-that-completes",
+        "the words of a tool about a call that was rejected are refused, and take their batch with them",
+        (
+            Edit(
+                "service/domain/tool_call.py",
+                "    if as_of(call, moment).status in ENDED_WITHOUT_RESULT:\n        return None\n",
+                "",
+            ),
+        ),
+        ("tests/handlers/test_tool_messages.py",),
+        r"assert 409 == 201",
+    ),
+    Bug(
         "unlocked-decision",
         "two decisions read the same tool call at once, because its session is not held",
         (Edit("service/store/sessions.py", '.with_for_update().cte("held")', '.cte("held")'),),
