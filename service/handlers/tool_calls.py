@@ -22,6 +22,7 @@ from service.domain.tool_call import (
     Reason,
     Request,
     ToolCall,
+    fault_of_result,
 )
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
@@ -55,7 +56,8 @@ Statuses = Annotated[list[CallStatus] | None, QueryParameter(name="status", desc
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to do with a tool call. `arguments` goes with approve (edited ones), `result` with complete, `error` with
 
-    fail, `reason` with approve, reject and cancel.
+    fail, `reason` with approve, reject and cancel. A result is any JSON of at most 100,000 characters: those of a text,
+    or of the JSON of anything else.
     """
 
     action: Action
@@ -132,7 +134,7 @@ def _asked(data: Act, by: str) -> Request:
     """The request that the body makes.
 
     Raises:
-        InvalidRequest: it holds what this action does not take, or lacks what it needs.
+        InvalidRequest: it holds what this action does not take, lacks what it needs, or its result is too long.
         PayloadTooLarge: the edited arguments are a file.
     """
     given = {
@@ -144,6 +146,10 @@ def _asked(data: Act, by: str) -> Request:
     needed = NEEDS.get(data.action)
     if needed is not None and needed not in given:
         faults.append(Fault(f"body.{needed}", "Required"))
+    result = None if data.result is msgspec.UNSET else msgspec.json.encode(data.result)
+    too_long = None if result is None else fault_of_result(result)
+    if too_long is not None:
+        faults.append(Fault("body.result", too_long))
     if faults:
         raise InvalidRequest(faults)
     arguments = None if data.arguments is None else msgspec.json.encode(data.arguments)
@@ -154,7 +160,7 @@ def _asked(data: Act, by: str) -> Request:
         by=by,
         reason=data.reason,
         arguments=arguments,
-        result=None if data.result is msgspec.UNSET else msgspec.json.encode(data.result),
+        result=result,
         error=data.error,
     )
 

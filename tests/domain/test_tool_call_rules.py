@@ -16,6 +16,7 @@ from service.domain.session import SessionConfig
 from service.domain.tool_call import (
     OPEN,
     POLICY,
+    RESULT_CHARACTERS_MAX,
     STEPS,
     Action,
     CallStatus,
@@ -28,6 +29,7 @@ from service.domain.tool_call import (
     as_of,
     cancelled,
     event_of,
+    fault_of_result,
     why_cancelled,
 )
 from service.ids import new_id
@@ -322,6 +324,27 @@ def test_a_tools_message_is_refused_for_a_call_that_waits_or_has_an_outcome(stat
         after_message(call_that_is(status), PERSON, b'"words"', NOW)
 
     assert refusal.value.extras["current_status"] is status
+
+
+@pytest.mark.parametrize(
+    ("longest", "fault"),
+    [
+        ("y" * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ("\U0001f600" * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ('"' * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ({"a": "y" * (RESULT_CHARACTERS_MAX - len('{"a":""}'))}, "Longer than 100000 characters of JSON"),
+        (["\U0001f600" * (RESULT_CHARACTERS_MAX - len('[""]'))], "Longer than 100000 characters of JSON"),
+    ],
+    ids=["text", "emoji", "quotes", "object", "list of emoji"],
+)
+def test_a_result_is_counted_in_characters_of_its_text_or_of_its_json(longest: Any, fault: str):
+    encoded = msgspec.json.encode(longest)
+    one_more = msgspec.json.encode(longest).replace(b'"]', b'y"]').replace(b'"}', b'y"}')
+    if isinstance(longest, str):
+        one_more = msgspec.json.encode(longest + "y")
+
+    assert fault_of_result(encoded) is None
+    assert fault_of_result(one_more) == fault
 
 
 def test_each_status_has_its_own_event():

@@ -7,10 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.domain.tool_call import RESULT_CHARACTERS_MAX
 from service.handlers.context import CONTEXT_BYTES_MAX
 
 LARGE = 900_000
 """Bytes of one message, below the limit of a request; five of them are more than a context holds."""
+
+LONGEST = "\U0001f600" * RESULT_CHARACTERS_MAX
+"""A result of as many bytes as one can have."""
+RESULTS = 12
+"""More of them than a context holds."""
 
 
 @pytest.fixture
@@ -44,16 +50,17 @@ async def test_what_is_too_much_leaves_the_oldest_out(api, open_session, say):
 async def test_the_newest_message_is_there_however_large_its_results_are(api, open_session):
     path = f"/sessions/{(await open_session())['id']}"
     await api.post(f"{path}/messages", json={"content": "go"})
-    asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": f"t{number}"} for number in range(6)]}
+    asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t"}] * RESULTS}
     calls = (await api.post(f"{path}/messages", json=asking)).json()["tool_calls"]
     for call in calls:
-        done = {"action": "complete", "result": "y" * LARGE}
+        done = {"action": "complete", "result": LONGEST}
         assert (await api.post(f"{path}/tool-calls/{call['id']}", json=done)).status_code == 200
 
     context = (await api.get(f"{path}/context", params={"format": "openai"})).json()
 
-    assert [message["role"] for message in context["messages"]] == ["assistant", *["tool"] * 6]
-    assert all(len(message["content"]) == LARGE for message in context["messages"][1:])
+    assert RESULTS * len(LONGEST.encode()) > CONTEXT_BYTES_MAX
+    assert [message["role"] for message in context["messages"]] == ["assistant", *["tool"] * RESULTS]
+    assert all(message["content"] == LONGEST for message in context["messages"][1:])
 
 
 async def test_deleted_messages_take_no_room(api, open_session, say):

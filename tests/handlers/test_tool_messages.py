@@ -1,4 +1,4 @@
-"""What tools say, over HTTP of calls that were never executed."""
+"""What tools say, over HTTP: of calls that were never executed, and in how many characters, whichever way it comes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from typing import Any, NamedTuple
 import pytest
 
 WORDS = "the user rejected this"
+EMOJI = "\U0001f600"
+LONGEST = 100_000
+"""Characters of a result."""
+
+AROUND_DATA = len('[{"type":"data","data":{"a":""}}]')
+AROUND_OBJECT = len('{"a":""}')
+AROUND_TEXTS = len('[{"type":"text","text":""},{"type":"text","text":""}]')
 
 
 class Asked(NamedTuple):
@@ -132,6 +139,54 @@ async def test_a_tools_message_for_a_call_that_waits_or_has_an_outcome_is_409_wi
     assert (answer.status_code, answer.json()["code"]) == (409, "invalid_transition")
     assert answer.json()["current_status"] == status
     assert (await api.get(asked.path)).json()["message_count"] == 1
+
+
+RESULTS: dict[str, Callable[[int], Any]] = {
+    "text": lambda more: "y" * (LONGEST + more),
+    "emoji": lambda more: EMOJI * (LONGEST + more),
+    "data": lambda more: [{"type": "data", "data": {"a": "y" * (LONGEST - AROUND_DATA + more)}}],
+    "texts": lambda more: [
+        {"type": "text", "text": "y" * 50_000},
+        {"type": "text", "text": EMOJI * (LONGEST - AROUND_TEXTS - 50_000 + more)},
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", RESULTS)
+@pytest.mark.parametrize("door", ["complete", "message"])
+async def test_a_result_has_one_limit_whichever_way_it_comes(api, ask, door, shape):
+    """One character more is refused, and the same document with the longest result is taken."""
+    asked = await ask(requires_approval=False)
+    answers = []
+    for more in (1, 0):
+        result = RESULTS[shape](more)
+        if door == "complete":
+            answers.append(await api.post(asked.call_path, json={"action": "complete", "result": result}))
+        else:
+            answers.append(await api.post(f"{asked.path}/messages", json=told("call_1", result)))
+    refused, taken = answers
+
+    text = shape in {"text", "emoji"}
+    assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
+    assert refused.json()["errors"] == [
+        {
+            "path": "body.result" if door == "complete" else "body.content",
+            "message": "Expected `str` of length <= 100000" if text else "Longer than 100000 characters of JSON",
+        }
+    ]
+    assert taken.status_code == (200 if door == "complete" else 201)
+    assert (await api.get(asked.call_path)).json()["result"] == RESULTS[shape](0)
+
+
+async def test_an_object_as_a_result_is_counted_as_its_json(api, ask):
+    asked = await ask(requires_approval=False)
+    longest = {"a": "y" * (LONGEST - AROUND_OBJECT)}
+
+    refused = await api.post(asked.call_path, json={"action": "complete", "result": {"a": longest["a"] + "y"}})
+    taken = await api.post(asked.call_path, json={"action": "complete", "result": longest})
+
+    assert (refused.status_code, [fault["path"] for fault in refused.json()["errors"]]) == (400, ["body.result"])
+    assert (taken.status_code, taken.json()["result"]) == (200, longest)
 
 
 async def test_a_session_shows_at_once_that_a_decision_has_moved_its_time(api, ask, sql):
