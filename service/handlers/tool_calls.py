@@ -183,7 +183,10 @@ async def get_tool_call(
         int, QueryParameter(ge=0, le=WAIT_SECONDS_MAX, description="Seconds to wait for a decision or a result.")
     ] = 0,
 ) -> Response[ToolCall]:
-    """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait."""
+    """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait.
+
+    It comes early, with the call as it is, when the process that you wait at stops: ask again.
+    """
     wanted, wanted_call = _both(session_id, call_id)
     caller = caller_of(request)
     seq, call = await _read(request, wanted, wanted_call)
