@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, Unavailable
 from service.draining import BEGINNING_SECONDS, Drain
+from service.handlers.close_delimited import close_delimited, is_without_chunks
 from service.handlers.problems import written
 from service.handlers.upgrades import RequestParser
 from service.ids import new_id
@@ -125,6 +126,8 @@ class Connection(HttpToolsProtocol):
         self._has_whole_body = False
         self._clear_deadline()
         super().on_headers_complete()
+        if is_without_chunks(self.cycle):  # nor does it know of 100 (RFC 9110, section 10.1.1)
+            self.cycle.waiting_for_100_continue = False
 
     def on_message_complete(self) -> None:
         """Note that all of it is there."""
@@ -152,7 +155,7 @@ class Connection(HttpToolsProtocol):
     async def _answer_with(self, cycle: RequestResponseCycle, app: Any, scope: Any, receive: Any, send: Any) -> None:
         """Have the app answer, and cut off what it leaves unfinished."""
         try:
-            await app(scope, receive, send)
+            await app(scope, receive, close_delimited(cycle, send) if is_without_chunks(cycle) else send)
         except CancelledError:  # by uvicorn, at the end of a stop; nothing follows in this task
             pass
         finally:
