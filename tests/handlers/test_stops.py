@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sockets import Client, Served, until
+from sockets import NEVER, Client, Served, until
 from structlog.testing import capture_logs
 
 from service.handlers import edge, slow_bodies
@@ -84,7 +84,8 @@ async def test_a_stream_that_comes_after_the_stop_is_sent_elsewhere(served, call
 
 
 @pytest.mark.parametrize("path", ["attachments", "messages"])
-async def test_a_body_that_has_not_begun_is_not_waited_for(served, open_session, path):
+async def test_a_body_that_has_not_begun_is_not_waited_for(served, open_session, path, monkeypatch):
+    monkeypatch.setattr(slow_bodies, "SECONDS_AT_FIRST", NEVER)
     session = await open_session()
     async with served() as server:
         client = await server.connect()
@@ -92,10 +93,13 @@ async def test_a_body_that_has_not_begun_is_not_waited_for(served, open_session,
             "POST", f"{SESSIONS}/{session['id']}/{path}", Content_Type=JSON, Content_Length=9, Expect="100-continue"
         )
         await client.is_invited()
-        server.edge.drain.start()
+        with capture_logs() as said:
+            server.edge.drain.start()
+            answer = await client.answer()
+            assert await client.is_closed()
 
-        assert refused(await client.answer()) == STOPPING
-        assert await client.is_closed()
+    assert refused(answer) == STOPPING
+    assert [line["event"] for line in said] == ["request"]  # and it was not cut off at the end of the grace
 
 
 async def test_a_body_that_has_begun_is_waited_for(served, open_session):

@@ -259,4 +259,44 @@ OF_OUR_OWN = (
         ("tests/handlers/test_sessions.py::test_purge_erases_everything_of_the_session_and_nothing_else",),
         r"\('idempotency_keys', \d+\) == \('idempotency_keys', 0\)",
     ),
+    Bug(
+        "deaf-waits",
+        "who waits for a tool call does not hear that the process stops, and is cut off at the end of its grace",
+        (
+            Edit(
+                "service/handlers/waiting.py",
+                "async with self._drain.limit(seconds):",
+                "async with asyncio.timeout(seconds):",
+            ),
+        ),
+        ("tests/handlers/test_stops.py::test_every_wait_is_answered_at_the_stop_with_the_call_as_it_is",),
+        r"\(503, 503\)",
+    ),
+    Bug(
+        "deaf-bodies",
+        "a body that has not begun to come when the process stops is waited for until the end of the grace",
+        (Edit("service/handlers/slow_bodies.py", "at_stop=left if has_begun else BEGINNING_SECONDS", "at_stop=left"),),
+        ("tests/handlers/test_stops.py::test_a_body_that_has_not_begun_is_not_waited_for",),
+        r"request\.cut",
+    ),
+    Bug(
+        "answers-of-the-server",
+        "what a request leaves unfinished is finished by the server, with a text of its own",
+        (
+            Edit(
+                "service/handlers/connections.py",
+                "                cycle.disconnected = True  # so nothing is added to it\n                self._cut()\n",
+                "                pass\n",
+            ),
+        ),
+        ("tests/handlers/test_stops.py::test_a_request_that_the_server_cancels_gets_a_closed_connection_and_no_text",),
+        r"Internal Server Error",
+    ),
+    Bug(
+        "chunks-for-http-1-0",
+        "a stream comes in chunks to a client that takes them for the content",
+        (Edit("service/handlers/close_delimited.py", 'frozenset({"0.9", "1.0"})', "frozenset()"),),
+        ("tests/handlers/test_http_1_0.py::test_a_stream_is_sent_as_it_is_and_ends_with_the_connection",),
+        r"transfer-encoding: chunked",
+    ),
 )
