@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import math
 import os
 import resource
 import socket
@@ -16,13 +18,14 @@ import uvicorn
 
 from service import faults
 from service.app import create_app
+from service.draining import GRACE_SECONDS
 from service.handlers.connections import Connection, Patience
 from service.handlers.edge import Edge
 from service.log import configure_logging
 from service.settings import SettingsError, read_settings
 
-GRACE_SECONDS = 15
-"""What requests in flight get to finish at a stop: below the supervisor's 20 s."""
+CANCELLED_AFTER_SECONDS = math.ceil(GRACE_SECONDS) + 1
+"""When uvicorn cancels what has not even ended with the grace: below the 20 s after which supervisors kill."""
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than the 60 s after which common proxies drop an idle connection: they close, not we, so no request is cut."""
@@ -40,7 +43,7 @@ STARTUP_FAILED = 3
 
 
 class DrainingServer(uvicorn.Server):
-    """Ends the streams as soon as it is asked to stop: uvicorn itself would wait for them, and they for ever.
+    """Starts the app's drain as soon as it is asked to stop: uvicorn itself would wait for what waits, be it for ever.
 
     And lets the system end connections to peers that are gone or read nothing, which uvicorn would keep as long.
     """
@@ -48,9 +51,11 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: Edge) -> None:
         super().__init__(config)
         self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; what is accepted inherits the patience of the listening socket, on Linux."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if not hasattr(socket, "TCP_USER_TIMEOUT"):
             return
@@ -58,9 +63,18 @@ class DrainingServer(uvicorn.Server):
             with socket.socket(fileno=os.dup(listening.fileno())) as listener:
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; asked twice, end what works at once, and close what is open all the same, which uvicorn would not."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take the signal, and tell the app of it."""
-        self._app.on_stop()
+        """Take the signal, and start the drain: in the loop, as the signal may have come in the middle of anything."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._app.drain.start)
         super().handle_exit(sig, frame)
 
 
@@ -74,13 +88,14 @@ def main() -> int:
     configure_logging(settings.log_level)
     faults.arm(settings.fault)
     app = create_app(settings)
+    protocol = partial(Connection, patience=_patience(), drain=app.drain, ended=app.metrics.connections_ended)
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         # asyncio's own loop and h11 would cost twice the CPU per request (measured), so they are no fallback.
         loop="uvloop",
-        http=cast("Any", partial(Connection, patience=_patience(), ended=app.metrics.connections_ended)),
+        http=cast("Any", protocol),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -90,7 +105,7 @@ def main() -> int:
         forwarded_allow_ips=settings.proxies,
         backlog=BACKLOG_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=CANCELLED_AFTER_SECONDS,
     )
     server = DrainingServer(config, app)
     app.metrics.connections.set_function(lambda: len(server.server_state.connections))

@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException
 from service.blobs import BlobStore
 from service.cache import Cache
 from service.domain.errors import DomainError
+from service.draining import Drain
 from service.handlers import (
     api_keys,
     attachments,
@@ -54,7 +55,8 @@ def create_app(settings: Settings) -> Edge:
     database = Database(settings.database_url, connections_max=settings.database_connections)
     redis = open_queue(settings.redis_url)
     metrics = Metrics()
-    streams = Streams(partial(find_behind, database))
+    drain = Drain()
+    streams = Streams(partial(find_behind, database), drain)
     waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
     listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
     metrics.streams.set_function(lambda: streams.count)
@@ -71,7 +73,7 @@ def create_app(settings: Settings) -> Edge:
         doorbell=Doorbell(redis, failures=metrics.doorbell_failures),
         redis=RedisProbe(redis),
         metrics=metrics,
-        watch=Watch(database),
+        watch=Watch(database, drain),
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,
         streams=streams,
@@ -92,6 +94,7 @@ def create_app(settings: Settings) -> Edge:
         try:
             yield
         finally:
+            drain.start()
             await listener.stop()
             await streams.stop()
             await waker.stop()
@@ -134,7 +137,7 @@ def create_app(settings: Settings) -> Edge:
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, metrics, on_stop=streams.drain_from_signal)
+    return Edge(app, metrics, drain)
 
 
 def _rates(settings: Settings, metrics: Metrics) -> Rates | None:

@@ -41,7 +41,7 @@ OPEN_SECONDS = 1.0
 """After three failures in a row the cache is left alone for so long; then one call finds out how it is."""
 
 COPY_SECONDS_MAX = 50.0
-"""How long a copy lives at the most: less than the shortest time that a message can give its session (a minute).
+"""How long a copy lives at the most: less than the shortest time that any change gives its session (a minute).
 
 So a copy ends before its session does, whatever becomes of the session's time while it stands.
 """

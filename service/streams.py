@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 
 from service.channels import PAGE_EVENTS, Channel, Ending, Frame, Source, Watcher
-from service.domain.errors import ProcessFull, TooManyStreams, Unavailable
+from service.domain.errors import ProcessFull, Stopping, TooManyStreams, Unavailable
+from service.draining import Drain
 from service.log import get_logger
 
 STREAMS_MAX = 2000
@@ -38,9 +39,17 @@ LOG = get_logger("streams")
 
 
 class Streams:
-    """All streams of a process. `find_behind`: which of the sources have something behind the positions given."""
+    """All streams of a process. `find_behind`: which of the sources have something behind the positions given.
 
-    def __init__(self, find_behind: Callable[[Mapping[bytes, tuple[Source, int]]], Awaitable[Iterable[bytes]]]) -> None:
+    All of them end with `drain`.
+    """
+
+    def __init__(
+        self,
+        find_behind: Callable[[Mapping[bytes, tuple[Source, int]]], Awaitable[Iterable[bytes]]],
+        drain: Drain,
+    ) -> None:
+        self.drain = drain
         self._find_behind = find_behind
         self._channels: dict[bytes, Channel] = {}
         self._callers: Counter[Hashable] = Counter()
@@ -48,9 +57,8 @@ class Streams:
         self._look_now = asyncio.Event()
         self._is_listening = False
         self._in_trouble = False
-        self._is_stopping = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     @property
     def count(self) -> int:
@@ -58,36 +66,33 @@ class Streams:
         return self._callers.total()
 
     def start(self) -> None:
-        """Begin to look for what lost wake-ups forgot."""
-        self._loop = asyncio.get_running_loop()
+        """Begin to look for what lost wake-ups forgot, and to listen for the stop."""
         self._looking = asyncio.create_task(self._look_again_and_again(), name="streams")
-
-    def drain_from_signal(self) -> None:
-        """`drain`, from a signal's handler."""
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self.drain)
-
-    def drain(self) -> None:
-        """Let every stream end, and take no other: this process stops."""
-        self._is_stopping = True
-        for channel in self._channels.values():
-            channel.finish(Ending.STOPPING)
+        self._ending = asyncio.create_task(self._end_all_at_the_stop(), name="streams-end")
 
     async def stop(self) -> None:
         """Let every stream end, and stop looking."""
-        self.drain()
-        if self._looking is not None:
+        self.drain.start()
+        if self._looking is not None and self._ending is not None:
             self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+            await asyncio.gather(self._looking, self._ending, return_exceptions=True)
+
+    async def _end_all_at_the_stop(self) -> None:
+        await self.drain.wait()
+        for channel in self._channels.values():
+            channel.finish(Ending.STOPPING)
 
     def admit(self, caller: Hashable) -> None:
         """Take a place for a stream of `caller`; `dismiss` gives it back.
 
         Raises:
             TooManyStreams: the caller has as many as one caller may have in one process.
-            ProcessFull: it has as many as it takes, or is about to stop.
+            ProcessFull: it has as many as it takes.
+            Stopping: it is about to stop.
         """
-        if self._is_stopping or self.count >= STREAMS_MAX:
+        if self.drain.has_started:
+            raise Stopping
+        if self.count >= STREAMS_MAX:
             raise ProcessFull("This process takes no more streams right now; try again, and with your last event's id.")
         if self._callers[caller] >= STREAMS_PER_CALLER_MAX:
             raise TooManyStreams
@@ -98,11 +103,6 @@ class Streams:
         self._callers[caller] -= 1
         if not self._callers[caller]:
             del self._callers[caller]
-
-    @property
-    def is_stopping(self) -> bool:
-        """Whether streams should end."""
-        return self._is_stopping
 
     async def read(self, source: Source, after: int) -> list[Frame] | None:
         """A page of a source for one stream alone: what it has missed. In turn with the other reads of streams."""
@@ -120,7 +120,7 @@ class Streams:
         channel.watchers.add(watcher)
         if is_new:  # what came between the caller's own read and this moment woke nobody
             channel.wake()
-        if self._is_stopping:
+        if self.drain.has_started:
             watcher.finish(Ending.STOPPING)
         return watcher
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -167,10 +168,16 @@ async def crowd(database_url: str, *statements: str) -> None:
 
 async def let_its_time_pass(database: Database, session_id: UUID) -> None:
     """Move all that a session has seen into the past, so that its time was over a second ago."""
+    (row,) = await query(
+        database, "SELECT expires_at - clock_timestamp() + interval '1 second' FROM sessions WHERE id = $1", session_id
+    )
+    await let_pass(database, session_id, row[0])
+
+
+async def let_pass(database: Database, session_id: UUID, time: timedelta) -> None:
+    """Move all that a session has seen into the past, by so much time."""
+    shift = -time
     async with database.begin() as tx:
-        shift = await tx._connection.fetchval(
-            "SELECT clock_timestamp() - expires_at - interval '1 second' FROM sessions WHERE id = $1", session_id
-        )
         await tx._connection.execute(
             """
             UPDATE sessions SET created_at = created_at + $2, updated_at = updated_at + $2,

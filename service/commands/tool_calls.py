@@ -21,6 +21,7 @@ async def act_on_tool_call(
 ) -> tuple[ToolCall, bool]:
     """Decide on a call, or take it a step further: one winner among any number of racers.
 
+    Each step gives the session its full time again, as a message does: a tool that runs keeps its session alive.
     The very same decision by the same person changes nothing and is no conflict: then the second value is False.
 
     Raises:
@@ -40,14 +41,14 @@ async def act_on_tool_call(
     changed = after_step(call, request, locked.moment)
     if changed is None:
         return call, False
-    await save_changed(tx, caller.tenant_id, call, changed, locked.moment, cause)
+    await save_changed(tx, caller.tenant_id, call, changed, locked.moment, cause, renew=True)
     return changed, True
 
 
 async def save_changed(
-    tx: Tx, tenant_id: str, before: ToolCall, after: ToolCall, moment: datetime, cause: Cause
+    tx: Tx, tenant_id: str, before: ToolCall, after: ToolCall, moment: datetime, cause: Cause, *, renew: bool = False
 ) -> None:
-    """Store a changed call with its event, under its session's lock."""
+    """Store a changed call with its event, under its session's lock; `renew` gives the session its full time again."""
     await store.save(tx, after)
     await sessions.record_children(
         tx,
@@ -55,6 +56,7 @@ async def save_changed(
         after.session_id,
         moment=moment,
         pending=_pending([after]) - _pending([before]),
+        renew=renew,
         events=[call_event(after)],
         cause=cause,
     )

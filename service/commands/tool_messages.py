@@ -14,7 +14,7 @@ from service.domain.event import Cause, EventType
 from service.domain.message import Message, MessageDraft, Role, attachments_of
 from service.domain.policy import asked_for
 from service.domain.session import Status, refusal_of_append
-from service.domain.tool_call import ARGUMENTS_BYTES_MAX, Action, CallStatus, Request, ToolCall, after_step
+from service.domain.tool_call import ARGUMENTS_BYTES_MAX, CallStatus, ToolCall, after_message
 from service.ids import new_id
 from service.store import appends, attachments, sessions, tool_calls
 from service.store.engine import Tx
@@ -30,6 +30,8 @@ async def append_tool_messages(
     tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
 ) -> list[Message]:
     """Append all of `drafts` in order, with the calls that they bring or complete and the files they name, or none.
+
+    A tool message for a call that ended without a result is appended, and the call stays as it is.
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
@@ -55,13 +57,13 @@ async def append_tool_messages(
 
 async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft, cause: Cause) -> Message:
     session_id = locked.session.id
-    completed = await _completed(tx, caller, locked, draft) if draft.role is Role.TOOL else None
+    answered = await _answered(tx, caller, locked, draft) if draft.role is Role.TOOL else None
     files = await _files(tx, session_id, attachments_of(draft))
     new = appends.NewMessage(
         id=new_id(),
         event_id=new_id(),
         draft=draft,
-        tool_call_id=None if completed is None else completed[0].id,
+        tool_call_id=None if answered is None else answered[0].id,
         attachment_ids=[file.id for file in files],
     )
     appended = await appends.append(tx, caller, session_id, [new], cause)
@@ -74,8 +76,8 @@ async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraf
     if files:
         await attachments.refer(tx, session_id, message.id, new.attachment_ids)
         message = msgspec.structs.replace(message, attachments=[_referred(file, message.id) for file in files])
-    if completed is not None:
-        before, after = completed
+    before, after = answered or (None, None)
+    if before is not None and after is not None:
         await save_changed(tx, caller.tenant_id, before, after, message.created_at, cause)
     if not draft.tool_calls:
         return message
@@ -102,16 +104,13 @@ def _referred(file: Attachment, message_id: UUID) -> Attachment:
     return file if file.message_id is not None else msgspec.structs.replace(file, message_id=message_id)
 
 
-async def _completed(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft) -> tuple[ToolCall, ToolCall]:
+async def _answered(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft) -> tuple[ToolCall, ToolCall | None]:
+    """The call that a tool message names, and what the message makes of it; None: the call stays as it is."""
     name = draft.tool_call_id or ""
     call = await tool_calls.find_for_result(tx, locked.session.id, name, _uuid(name))
     if call is None:
         raise InvalidReference(f"The tool_call_id '{name}' is not a tool call of this session.")
-    request = Request(action=Action.COMPLETE, by=caller.subject, result=msgspec.json.encode(draft.content))
-    after = after_step(call, request, locked.moment)
-    if after is None:
-        raise AssertionError("a completion is no decision, so it is never the same one")
-    return call, after
+    return call, after_message(call, caller.subject, msgspec.json.encode(draft.content), locked.moment)
 
 
 def _uuid(text: str) -> UUID | None:

@@ -262,5 +262,9 @@ class ProcessFull(Unavailable):
     """This process has as many as it takes of what stays open; try again."""
 
 
+class Stopping(Unavailable):
+    """This process is about to stop; try again, and another one answers, or this one once it is back."""
+
+
 class StorageUnavailable(Unavailable):
     """The files cannot be reached right now; try again, and with the same Idempotency-Key where you sent one."""

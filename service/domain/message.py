@@ -13,7 +13,14 @@ from msgspec import UNSET, Meta, UnsetType
 from service.domain.attachment import ATTACHMENTS_PER_MESSAGE_MAX, Attachment
 from service.domain.errors import Fault
 from service.domain.session import METADATA_BYTES_MAX, Metadata
-from service.domain.tool_call import CALLS_PER_MESSAGE_MAX, ProviderCallId, ToolCall, ToolCallDraft
+from service.domain.tool_call import (
+    CALLS_PER_MESSAGE_MAX,
+    RESULT_CHARACTERS_MAX,
+    ProviderCallId,
+    ToolCall,
+    ToolCallDraft,
+    fault_of_result,
+)
 
 BATCH_MESSAGES_MAX = 100
 """One batch is one statement under one lock: long enough for an import, short enough not to starve other writers."""
@@ -21,7 +28,10 @@ BATCH_MESSAGES_MAX = 100
 PARTS_MAX = 100
 """More parts than any provider's message format takes."""
 
-Text = Annotated[str, Meta(min_length=1, max_length=100_000)]
+TEXT_CHARACTERS_MAX = RESULT_CHARACTERS_MAX
+"""A tool's text is the result of its call, so both have one limit."""
+
+Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
 Cost = Annotated[float, Meta(ge=0)]
 
@@ -54,7 +64,7 @@ class DataPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 Part = TextPart | AttachmentPart | DataPart
-ContentText = Annotated[str, Meta(max_length=100_000)]
+ContentText = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 Content = ContentText | Annotated[list[Part], Meta(min_length=1, max_length=PARTS_MAX)]
 
 
@@ -71,7 +81,9 @@ class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     `attachment_ids`: files of the session that belong to it; those that its parts name belong to it anyway.
     `tool_calls`: what an assistant asks to run. `tool_call_id`: which call a tool message completes, by our id or the
-    provider's.
+    provider's; a call that was rejected, cancelled or has expired stays as it is, and a context shows the message as
+    its result. The content of a tool message is a result: at most 100,000 characters, counted in a text, or in the JSON
+    of a list of parts.
     """
 
     content: Content
@@ -118,6 +130,9 @@ def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
         faults.append(Fault(f"{path}.tool_call_id", "Only messages of the role 'tool' complete a tool call"))
     if draft.tool_call_id is None and draft.role is Role.TOOL:
         faults.append(Fault(f"{path}.tool_call_id", "Required for messages of the role 'tool'"))
+    too_long = fault_of_result(msgspec.json.encode(draft.content)) if draft.role is Role.TOOL else None
+    if too_long is not None:
+        faults.append(Fault(f"{path}.content", too_long))
     if draft.content == "" and not draft.tool_calls and draft.role is not Role.TOOL:
         faults.append(Fault(f"{path}.content", "Expected `str` of length >= 1"))
     if draft.metadata and len(msgspec.json.encode(draft.metadata)) > METADATA_BYTES_MAX:

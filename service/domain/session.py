@@ -30,6 +30,13 @@ METADATA_BYTES_MAX = 16 * 1024
 
 MINUTES_PER_30_DAYS = 43_200
 
+TOOL_PATTERNS_DESCRIPTION = (
+    "Patterns of tool names: `*` stands for any characters or none, `?` for one, every other for itself. A context "
+    "shows `mail.send` as `mail_send`, so a pattern is compared with every form of a name: one of `blocked_tools` or "
+    "`approval_tools` catches all names that are shown alike, one of `allowed_tools` takes the names that it matches "
+    "and their shown forms of the same length."
+)
+
 AgentId = Annotated[str, Meta(min_length=1, max_length=200)]
 UserId = Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
 Title = Annotated[str, Meta(max_length=200)]
@@ -41,10 +48,17 @@ Metadata = dict[str, Any]
 MaxMessages = Annotated[int, Meta(ge=1, le=1_000_000)]
 MaxAttachments = Annotated[int, Meta(ge=0, le=10_000)]
 MaxAttachmentSize = Annotated[int, Meta(ge=1024, le=100 * 1024 * 1024, description="Bytes, 1 KiB to 100 MiB.")]
-TimeoutMinutes = Annotated[int, Meta(ge=1, le=MINUTES_PER_30_DAYS)]
+TimeoutMinutes = Annotated[
+    int,
+    Meta(
+        ge=1,
+        le=MINUTES_PER_30_DAYS,
+        description="Until the session's time is over, counted from the last message or step of a tool call.",
+    ),
+]
 ApprovalTimeoutSeconds = Annotated[int, Meta(ge=1, le=2_592_000)]
 ToolPattern = Annotated[str, Meta(min_length=1, max_length=200)]
-ToolPatterns = Annotated[list[ToolPattern], Meta(max_length=200, description="Glob patterns of tool names.")]
+ToolPatterns = Annotated[list[ToolPattern], Meta(max_length=200, description=TOOL_PATTERNS_DESCRIPTION)]
 SystemPrompt = Annotated[str, Meta(min_length=1, max_length=100_000)]
 
 

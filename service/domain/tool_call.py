@@ -19,6 +19,9 @@ from service.domain.event import EventType
 ARGUMENTS_BYTES_MAX = 256 * 1024 - 1
 """Arguments of 256 KiB are a file; files go into attachments."""
 
+RESULT_CHARACTERS_MAX = 100_000
+"""A result is counted in characters, whichever way it comes: those of a text, or of the JSON of anything else."""
+
 CALLS_PER_MESSAGE_MAX = 100
 """More parallel calls than any provider's model asks for in one turn."""
 
@@ -65,6 +68,9 @@ class Action(StrEnum):
 
 OPEN = frozenset({CallStatus.PENDING, CallStatus.APPROVED, CallStatus.RUNNING})
 """Calls whose end is still to come; they are cancelled with their session."""
+
+ENDED_WITHOUT_RESULT = frozenset({CallStatus.REJECTED, CallStatus.EXPIRED, CallStatus.CANCELLED})
+"""Calls that can get no result any more. A tool's message about one is stored, and the call stays as it is."""
 
 DECISIONS = {Action.APPROVE: CallStatus.APPROVED, Action.REJECT: CallStatus.REJECTED}
 """The actions that decide, for which `tool_calls:decide` is needed."""
@@ -158,6 +164,30 @@ def after_step(call: ToolCall, request: Request, moment: datetime) -> ToolCall |
             allowed=allowed_actions(call.status),
         )
     return _changed(call, request, target, moment)
+
+
+def after_message(call: ToolCall, by: str, result: bytes, moment: datetime) -> ToolCall | None:
+    """The call as a tool's message with this `result` (JSON text) completes it; None: the call stays as it is.
+
+    A call that ended without a result takes none any more: the message tells of that in words of its own.
+
+    Raises:
+        InvalidTransition: it waits for a decision, or has a result or an error already.
+    """
+    if as_of(call, moment).status in ENDED_WITHOUT_RESULT:
+        return None
+    return after_step(call, Request(action=Action.COMPLETE, by=by, result=result), moment)
+
+
+def fault_of_result(result: bytes) -> str | None:
+    """Why a result (compact JSON text in UTF-8) is too long; None when it may be stored."""
+    if len(result) <= RESULT_CHARACTERS_MAX:  # a character has at least one byte
+        return None
+    if result.startswith(b'"'):
+        is_too_long = len(msgspec.json.decode(result)) > RESULT_CHARACTERS_MAX
+        return f"Expected `str` of length <= {RESULT_CHARACTERS_MAX}" if is_too_long else None
+    is_too_long = len(result.decode()) > RESULT_CHARACTERS_MAX
+    return f"Longer than {RESULT_CHARACTERS_MAX} characters of JSON" if is_too_long else None
 
 
 def as_of(call: ToolCall, moment: datetime) -> ToolCall:

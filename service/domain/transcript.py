@@ -1,7 +1,7 @@
 """Transcripts in the providers' own message formats, such that their APIs take them as they are.
 
 A provider refuses a conversation in which a tool call has no result in its place. So every call gets one there: its
-result, or a sentence that says why there is none. A result whose call lies before the window is left out. Where only
+result, or a sentence that says why there is none. A result whose call is not among the messages is left out. Where only
 a system message was said, Anthropic's format has no messages yet: the first word is the user's.
 
 The rules, each of which a 400 enforces, and where they are published:
@@ -20,8 +20,6 @@ The rules, each of which a 400 enforces, and where they are published:
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -32,15 +30,11 @@ import msgspec
 from msgspec import UNSET
 
 from service.domain.attachment import Attachment
+from service.domain.call_ids import CallIds
+from service.domain.content_text import text_of
 from service.domain.message import Message, Role
-from service.domain.tool_call import CallStatus, ToolCall, why_cancelled
-
-NAME_CHARACTERS_MAX = 64
-"""Both providers' limit for the name of a function."""
-
-UNFIT_FOR_NAMES = re.compile(r"[^A-Za-z0-9_-]")
-FIT_FOR_IDS = re.compile(r"[A-Za-z0-9_-]{1,40}")
-"""What both providers take as the id of a call; ours, a UUID, has 36 characters."""
+from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
+from service.domain.tool_name import shown_name
 
 EMPTY = "(empty)"
 CUT = "(the conversation began earlier)"
@@ -60,11 +54,15 @@ class Format(StrEnum):
 
 
 class Transcript(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The messages, oldest first; `system` only where the provider wants it apart."""
+    """The messages, oldest first; `system` only where the provider wants it apart.
+
+    `tool_names`: the tool's own name for each name that is not written as it is, only where there is one.
+    """
 
     format: Format
     messages: list[dict[str, Any]]
     system: str | None = None
+    tool_names: dict[str, str] = {}
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -83,9 +81,9 @@ def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, 
     turns = _turns(messages, texts)
     match wanted:
         case Format.OPENAI:
-            return Transcript(wanted, _openai(turns))
+            return Transcript(wanted, _openai(turns), tool_names=_changed_names(turns))
         case Format.ANTHROPIC:
-            return _anthropic(turns, is_cut=bool(messages) and messages[0].seq > 1)
+            return _anthropic(turns, is_cut=_is_cut(messages))
         case Format.PLAIN:
             return Transcript(wanted, _plain(turns))
         case _:
@@ -93,7 +91,7 @@ def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, 
 
 
 def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
-    """Every message but those of tools: their text stands behind the call that it completes."""
+    """Every message but those of tools: their text stands behind the call that it completes or tells of."""
     files = {str(file.id): _file_text(file, texts) for message in messages for file in message.attachments}
     results = {message.tool_call_id: _text(message, files) for message in messages if message.role is Role.TOOL}
     return [
@@ -111,7 +109,8 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
 
 
 def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
-    return call.status is CallStatus.COMPLETED and str(call.id) in results
+    """Whether a tool's message stands in the result's place: the result itself, or words about why there is none."""
+    return call.status in {CallStatus.COMPLETED, *ENDED_WITHOUT_RESULT} and str(call.id) in results
 
 
 def _file_text(file: Attachment, texts: Mapping[UUID, str]) -> str:
@@ -130,7 +129,7 @@ def result_of(call: ToolCall, files: Mapping[str, str] = NO_FILES) -> str:  # no
         case CallStatus.COMPLETED:
             if call.result is None:
                 return "(the result was deleted)"
-            return _text_of(msgspec.json.decode(call.result), files)
+            return text_of(msgspec.json.decode(call.result), files)
         case CallStatus.FAILED:
             return f"The tool call failed: {call.error}"
         case CallStatus.REJECTED:
@@ -156,63 +155,24 @@ def _text(message: Message, files: Mapping[str, str]) -> str:
     content = msgspec.json.decode(message.content)
     placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
     others = [files[str(file.id)] for file in message.attachments if str(file.id) not in placed]
-    text = _text_of(content, files)
+    text = text_of(content, files)
     return "\n".join([text, *others] if text else others)
 
 
-def _text_of(value: Any, files: Mapping[str, str]) -> str:
-    """A stored content or result as text: text and attachment parts as lines, everything else as JSON."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(_is_part(part) for part in value):
-        return "\n".join(_part_text(part, files) for part in value)
-    return json.dumps(value, ensure_ascii=False)
+def _changed_names(turns: list[_Turn]) -> dict[str, str]:
+    """Written name → the call's own, where they differ. Where two are written alike, the newest call's counts."""
+    names = [call.tool_name for turn in turns for call, _ in turn.calls]
+    return {shown_name(name): name for name in names if shown_name(name) != name}
 
 
-def _is_part(value: Any) -> bool:
-    """Whether a value has the shape of a message's part; a result may be any JSON, and look much like one."""
-    match value:
-        case {"type": "text", "text": str()} | {"type": "attachment", "attachment_id": str()}:
-            return True
-        case {"type": "data", "data": _}:
-            return True
-        case _:
-            return False
-
-
-def _part_text(part: dict[str, Any], files: Mapping[str, str]) -> str:
-    match part["type"]:
-        case "text":
-            return str(part["text"])
-        case "attachment":
-            return files.get(part["attachment_id"], "[attachment]")
-        case _:
-            return json.dumps(part["data"], ensure_ascii=False)
-
-
-class _Ids:
-    """One id for each call, as the provider gave it where that is fit and not used twice in this transcript."""
-
-    def __init__(self) -> None:
-        self._given: set[str] = set()
-
-    def of(self, call: ToolCall) -> str:
-        theirs = call.provider_call_id or ""
-        chosen = theirs if FIT_FOR_IDS.fullmatch(theirs) else str(call.id)
-        if chosen in self._given:
-            chosen = str(call.id)
-        while chosen in self._given:  # somebody has named a call of theirs like this one of ours
-            chosen += "-"
-        self._given.add(chosen)
-        return chosen
-
-
-def _name(call: ToolCall) -> str:
-    return UNFIT_FOR_NAMES.sub("_", call.tool_name)[:NAME_CHARACTERS_MAX]
+def _is_cut(messages: list[Message]) -> bool:
+    """Whether anything was said before the first message here that is not the system's, and is not here."""
+    first = next(((place, said) for place, said in enumerate(messages) if said.role is not Role.SYSTEM), None)
+    return first is not None and first[1].seq > first[0] + 1
 
 
 def _openai(turns: list[_Turn]) -> list[dict[str, Any]]:
-    ids = _Ids()
+    ids = CallIds()
     written: list[dict[str, Any]] = []
     for turn in turns:
         if not turn.calls:
@@ -223,7 +183,7 @@ def _openai(turns: list[_Turn]) -> list[dict[str, Any]]:
             {
                 "id": id_,
                 "type": "function",
-                "function": {"name": _name(call), "arguments": bytes(call.arguments).decode()},
+                "function": {"name": shown_name(call.tool_name), "arguments": bytes(call.arguments).decode()},
             }
             for id_, call, _ in named
         ]
@@ -233,7 +193,7 @@ def _openai(turns: list[_Turn]) -> list[dict[str, Any]]:
 
 
 def _anthropic(turns: list[_Turn], *, is_cut: bool) -> Transcript:
-    ids = _Ids()
+    ids = CallIds()
     written: list[dict[str, Any]] = []
     for turn in turns:
         match turn.role:
@@ -248,15 +208,20 @@ def _anthropic(turns: list[_Turn], *, is_cut: bool) -> Transcript:
     if written and written[0]["role"] == "assistant":
         written.insert(0, {"role": "user", "content": _text_blocks(CUT if is_cut else BEGINS)})
     system = [turn.text for turn in turns if turn.role is Role.SYSTEM and turn.text.strip()]
-    return Transcript(Format.ANTHROPIC, written, "\n\n".join(system) or None)
+    return Transcript(Format.ANTHROPIC, written, "\n\n".join(system) or None, _changed_names(turns))
 
 
-def _add_assistant(written: list[dict[str, Any]], turn: _Turn, ids: _Ids) -> None:
+def _add_assistant(written: list[dict[str, Any]], turn: _Turn, ids: CallIds) -> None:
     """The assistant's words and calls, and all results as the next user turn, before anything that a user says."""
     text = turn.text.rstrip()
     named = [(ids.of(call), call, result) for call, result in turn.calls]
     calls = [
-        {"type": "tool_use", "id": id_, "name": _name(call), "input": msgspec.json.decode(call.arguments)}
+        {
+            "type": "tool_use",
+            "id": id_,
+            "name": shown_name(call.tool_name),
+            "input": msgspec.json.decode(call.arguments),
+        }
         for id_, call, _ in named
     ]
     _add(written, "assistant", [*(_text_blocks(text) if text or not calls else []), *calls])

@@ -2,12 +2,14 @@
 
 For the head of a request; for the rest of a body that was answered before it came; for a client to take what was sent
 to it. And an end to how many there are. The body itself is `slow_bodies.in_time`'s, as a handler is waiting for it.
+An answer that stays unfinished is cut off with its connection: uvicorn would add a text of its own.
 """
 
 from __future__ import annotations
 
-from asyncio import TimerHandle, Transport
+from asyncio import CancelledError, TimerHandle, Transport
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -15,8 +17,9 @@ from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, Unavailable
-from service.handlers.encoding import encode
-from service.handlers.problems import PROBLEM_JSON, STATUSES, document_of, headers_of
+from service.draining import BEGINNING_SECONDS, Drain
+from service.handlers.close_delimited import close_delimited, is_without_chunks
+from service.handlers.problems import written
 from service.handlers.upgrades import RequestParser
 from service.ids import new_id
 
@@ -53,8 +56,11 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 class Connection(HttpToolsProtocol):
     """One connection of HTTP/1.1."""
 
-    def __init__(self, *args: Any, patience: Patience, ended: Counter | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, patience: Patience, drain: Drain, ended: Counter | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self._drain = drain
         self.parser = cast("Any", RequestParser(self))
         self._patience = patience
         self._ended = ended
@@ -79,7 +85,8 @@ class Connection(HttpToolsProtocol):
             self._is_refused = True
             self._set_deadline(self._patience.refused_seconds, self._refuse)
         else:
-            self._set_deadline(self._patience.head_seconds, self._on_late_head)
+            seconds = BEGINNING_SECONDS if self._drain.has_started else self._patience.head_seconds
+            self._set_deadline(seconds, self._on_late_head)
 
     def data_received(self, data: bytes) -> None:
         """Take what comes, unless it is too much of what nobody wants."""
@@ -119,6 +126,8 @@ class Connection(HttpToolsProtocol):
         self._has_whole_body = False
         self._clear_deadline()
         super().on_headers_complete()
+        if is_without_chunks(self.cycle):  # nor does it know of 100 (RFC 9110, section 10.1.1)
+            self.cycle.waiting_for_100_continue = False
 
     def on_message_complete(self) -> None:
         """Note that all of it is there."""
@@ -141,7 +150,25 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, partial(self._answer_with, cycle, app))
+
+    async def _answer_with(self, cycle: RequestResponseCycle, app: Any, scope: Any, receive: Any, send: Any) -> None:
+        """Have the app answer, and cut off what it leaves unfinished."""
+        try:
+            await app(scope, receive, close_delimited(cycle, send) if is_without_chunks(cycle) else send)
+        except CancelledError:  # by uvicorn, at the end of a stop; nothing follows in this task
+            pass
+        finally:
+            if not cycle.response_complete and not cycle.disconnected:
+                cycle.disconnected = True  # so nothing is added to it
+                self._cut()
+
+    def _cut(self) -> None:
+        if self._drain.has_started:  # whoever does not take what was sent is not waited for
+            self.transport.abort()
+        else:
+            self.transport.close()
+            self._set_unread_deadline()
 
     # What goes out
 
@@ -213,14 +240,8 @@ class Connection(HttpToolsProtocol):
         """Answer what never became a request, and close."""
         if not self._is_answering:  # else the answer before it would be spoilt
             request_id = str(new_id())
-            body = encode(document_of(error, "", request_id))
-            status = STATUSES[error.code]
-            headers = headers_of(error) | {
-                "Content-Type": PROBLEM_JSON,
-                "Content-Length": str(len(body)),
-                "X-Request-Id": request_id,
-                "Connection": "close",
-            }
+            status, headers, body = written(error, "", request_id)
+            headers |= {"X-Request-Id": request_id, "Connection": "close"}
             lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
             self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         self._end(why)

@@ -18,13 +18,12 @@ from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
 from service.handlers.identifiers import identifier
-from service.handlers.messages import SEQ_MAX
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
 from service.store import attachments
 from service.store import messages as store
 from service.store.blobs import Stored
-from service.store.windows import first_seq
+from service.store.windows import window
 
 CONTEXT_MESSAGES_MAX = 1000
 CONTEXT_MESSAGES_DEFAULT = 100
@@ -35,6 +34,9 @@ CONTEXT_BYTES_MAX = 4 * 1024 * 1024
 
 arguments consist of nothing but empty lists (measured). The texts of files have a bound of their own.
 """
+
+SYSTEM_BYTES_MAX = CONTEXT_BYTES_MAX // 2
+"""Of the system's messages: whatever they are, as much is left for the conversation."""
 
 FILE_CHARACTERS_MAX = 1_000_000
 FILE_CHARACTERS_DEFAULT = 20_000
@@ -67,7 +69,12 @@ async def get_context(
     session_id: FromPath[str],
     wanted: Annotated[Format, QueryParameter(name="format", description="Whose message format.")] = Format.PLAIN,
     limit: Annotated[
-        int, QueryParameter(ge=1, le=CONTEXT_MESSAGES_MAX, description="How many messages, counted from the newest.")
+        int,
+        QueryParameter(
+            ge=1,
+            le=CONTEXT_MESSAGES_MAX,
+            description="How many messages, counted from the newest. Those of the system are not counted: they stay.",
+        ),
     ] = CONTEXT_MESSAGES_DEFAULT,
     files: Annotated[
         Files, QueryParameter(name="attachments", description="`text`: what was found in them, in their place.")
@@ -81,23 +88,26 @@ async def get_context(
     A call that was rejected, expired, cancelled or is still open gets a result that says so, because providers refuse
     a conversation without. What a provider would refuse is replaced: characters other than `A-Z a-z 0-9 _ -` in the
     names of tools, names beyond 64 characters (they are cut), and ids of calls that are longer than 40, hold other
-    characters or come twice (ours stand in their place). The messages hold at most 4 MiB of stored JSON, or the newest
-    one alone: the oldest are left out first.
+    characters or come twice (ours stand in their place). `tool_names` has the tool's own name for each name that is
+    written otherwise: look up there what the model calls, and take the name as it is where it is not there. Of two
+    tools that are written alike it has the one that was called last.
+
+    `limit` counts user, assistant and tool messages. Beside them stand the messages of the system, in their places, and
+    each assistant message whose results are among them, with all its results. The messages hold at most 4 MiB of stored
+    JSON, or the newest one alone: the oldest are left out first. The system's take at most half of it (2 MiB and 1,000
+    messages, the newest of them, or the newest one alone).
     """
     caller, session = caller_of(request), identifier(session_id, SessionNotFound)
     async with parts_of(request).database.connect() as tx:
-        first = await first_seq(tx, caller.tenant_id, session, limit=limit, bytes_max=CONTEXT_BYTES_MAX)
-        rows = await store.page(
+        seqs = await window(
             tx,
-            caller,
+            caller.tenant_id,
             session,
-            order="desc",
-            after_seq=first - 1,
-            before_seq=SEQ_MAX,
-            role=None,
-            include_deleted=False,
             limit=limit,
+            bytes_max=CONTEXT_BYTES_MAX,
+            system_bytes_max=SYSTEM_BYTES_MAX,
         )
+        rows = await store.numbered(tx, caller, session, seqs)
         if rows is None:
             raise SessionNotFound
         wanted_ids = _with_text(rows) if files is Files.TEXT else []

@@ -1,16 +1,23 @@
-"""The outermost layer: a request's id, its line in the log, its place in the metrics. Unrouted requests included."""
+"""The outermost layer: a request's id, its line in the log, its place in the metrics. Unrouted requests included.
+
+And an answer in our words where nothing below has given one: because it broke, or because the process stops and the
+time of its requests is over. So the server in front of it never has to make one up.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Callable
 from typing import Any
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.handlers.problems import REQUEST_ID_KEY
+from service.domain.errors import DomainError, Stopping
+from service.draining import GRACE_SECONDS, Drain
+from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
 from service.handlers.slow_bodies import in_time
 from service.ids import new_id
@@ -30,16 +37,21 @@ WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 STREAMS = "/stream"
 """How the routes end that are watched for as long as somebody likes."""
 
+LAST_ANSWER_SECONDS = 1.0
+"""For a client to take the last answer of a process that stops."""
+
+CLOSE = (b"connection", b"close")
+
 LOG = get_logger("http")
 
 
 class Edge:
     """Wraps the whole app, so that whatever comes in is counted once and logged once."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, on_stop: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
         self.app = app
-        self.on_stop = on_stop
-        """For whoever runs the app to call when it is asked to stop: what would never end by itself ends now."""
+        self.drain = drain
+        """For the server to start when it is asked to stop."""
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,11 +70,24 @@ class Edge:
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter()
                 standing: Any = scope.get(STANDING_KEY)
-                message["headers"] = [*message["headers"], header, *(headers_of(standing) if standing else ())]
+                headers = [*message["headers"], header, *(headers_of(standing) if standing else ())]
+                if self.drain.has_started and CLOSE not in headers:
+                    headers.append(CLOSE)
+                message["headers"] = headers
             await send(message)
 
+        taken = in_time(receive, self.drain) if scope["method"] in WITH_BODY else receive
+        grace = self.drain.limit(None, at_stop=GRACE_SECONDS)
         try:
-            await self.app(scope, in_time(receive) if scope["method"] in WITH_BODY else receive, send_with_id)
+            async with grace:
+                await self.app(scope, taken, send_with_id)
+        except Exception as error:  # noqa: BLE001 - the server would answer it with a text, and log what it says
+            if grace.is_over:
+                LOG.warning("request.cut", request_id=request_id, is_answered=bool(status))
+            else:
+                log_break(scope, error)
+            if not status:
+                await _refuse(scope, send_with_id, Stopping() if grace.is_over else InternalError())
         finally:
             self._record(scope, status, started, answered, request_id)
 
@@ -82,6 +107,16 @@ class Edge:
                 duration_ms=round(seconds * 1000, 2),
                 request_id=request_id,
             )
+
+
+async def _refuse(scope: Any, send: Send, error: DomainError) -> None:
+    """Answer with a problem document; a client that does not take it in time gets none."""
+    status, headers, body = written(error, scope["path"], scope[REQUEST_ID_KEY])
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LAST_ANSWER_SECONDS):
+            await send({"type": "http.response.start", "status": status.value, "headers": raw})
+            await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _request_id(scope: Any) -> str:

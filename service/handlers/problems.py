@@ -127,6 +127,16 @@ def problem_response(request: Request[Any, Any, Any], error: DomainError) -> Res
     )
 
 
+def written(error: DomainError, instance: str, request_id: str) -> tuple[HTTPStatus, dict[str, str], bytes]:
+    """A refusal as status, headers and body, for what answers without the framework."""
+    body = encode(document_of(error, instance, request_id))
+    return (
+        STATUSES[error.code],
+        headers_of(error) | {"Content-Type": PROBLEM_JSON, "Content-Length": str(len(body))},
+        body,
+    )
+
+
 def document_of(error: DomainError, instance: str, request_id: Any) -> dict[str, Any]:
     """The members of a problem document."""
     return {
@@ -158,6 +168,8 @@ def _log_trouble(request: Request[Any, Any, Any], error: errors.Unavailable) -> 
             LOG.warning("storage.unavailable", **known)
         case errors.ProcessFull():
             LOG.warning("process.full", **known)
+        case errors.Stopping():
+            pass  # no trouble: the request's own line tells of the 503
         case _:
             LOG.warning("database.unavailable", **known)
 
@@ -169,7 +181,7 @@ def on_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> 
 
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Answer what nobody expected: the caller learns nothing but the id, the log where it broke."""
-    _log_break(request, error)
+    log_break(request.scope, error)
     return problem_response(request, InternalError())
 
 
@@ -186,11 +198,11 @@ def _translated(request: Request[Any, Any, Any], error: HTTPException) -> Domain
         case ClientException():
             return errors.InvalidRequest([Fault("request", error.detail)])
         case _:
-            _log_break(request, error)
+            log_break(request.scope, error)
             return InternalError()
 
 
-def _log_break(request: Request[Any, Any, Any], error: Exception) -> None:
+def log_break(scope: Any, error: Exception) -> None:
     """One line with the kinds of the errors and the frames they passed, and not their texts: a driver's text quotes
 
     the values that it stumbled over, and with them somebody's words.
@@ -200,7 +212,7 @@ def _log_break(request: Request[Any, Any, Any], error: Exception) -> None:
         chain.append(cause)
     LOG.error(
         "request.broke",
-        request_id=request.scope.get(REQUEST_ID_KEY),
+        request_id=scope.get(REQUEST_ID_KEY),
         errors=[f"{type(kind).__module__}.{type(kind).__qualname__}" for kind in chain],
         frames=[
             f"{frame.filename}:{frame.lineno} {frame.name}"

@@ -31,6 +31,9 @@ RETRY_MS = 2000
 RETRY_SPREAD_MS = (200, 1500)
 """The same when this process stops: the others should not be asked by all at once."""
 
+FAREWELL_SECONDS = 0.5
+"""What a stream gets at a stop to send what it has and to end: a client that takes nothing holds up no process."""
+
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -84,12 +87,13 @@ class EventStream(Response[bytes]):
         listening = asyncio.create_task(self._listen_for_the_end(receive), name="stream-hang-up")
         ending = Ending.HUNG_UP
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-            ending = await self._run(send)
-            if ending is not Ending.HUNG_UP:
-                await _send(send, _farewell(ending), more=False)
+            async with self._streams.drain.limit(None, at_stop=FAREWELL_SECONDS):
+                await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+                ending = await self._run(send)
+                if ending is not Ending.HUNG_UP:
+                    await _send(send, _farewell(ending), more=False)
         except TimeoutError:  # the reader took nothing for so long that not even a farewell goes through
-            ending = Ending.SLOW
+            ending = Ending.STOPPING if self._streams.drain.has_started else Ending.SLOW
         finally:
             listening.cancel()
             if self._watcher is not None:
@@ -139,7 +143,7 @@ class EventStream(Response[bytes]):
                 return None
             if self._hung_up:
                 return Ending.HUNG_UP
-            if self._streams.is_stopping:
+            if self._streams.drain.has_started:
                 return Ending.STOPPING
             if time.monotonic() >= self._next_beat and not await self._beat(send):
                 return Ending.UNAUTHENTICATED

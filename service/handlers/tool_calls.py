@@ -22,6 +22,7 @@ from service.domain.tool_call import (
     Reason,
     Request,
     ToolCall,
+    fault_of_result,
 )
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
@@ -55,7 +56,8 @@ Statuses = Annotated[list[CallStatus] | None, QueryParameter(name="status", desc
 class Act(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What to do with a tool call. `arguments` goes with approve (edited ones), `result` with complete, `error` with
 
-    fail, `reason` with approve, reject and cancel.
+    fail, `reason` with approve, reject and cancel. A result is any JSON of at most 100,000 characters: those of a text,
+    or of the JSON of anything else.
     """
 
     action: Action
@@ -109,6 +111,7 @@ async def act_on_tool_call(
 
     Of any number of racing decisions exactly one wins; the very same decision by the same person is no conflict.
     approve and reject need the scope `tool_calls:decide`, the others `sessions:write`. Who decided is who called.
+    Each step gives the session its full `timeout_minutes` again.
     """
     caller, (wanted, wanted_call) = caller_of(request), _both(session_id, call_id)
     caller.require(Scope.TOOL_CALLS_DECIDE if data.action in DECISIONS else Scope.SESSIONS_WRITE)
@@ -131,7 +134,7 @@ def _asked(data: Act, by: str) -> Request:
     """The request that the body makes.
 
     Raises:
-        InvalidRequest: it holds what this action does not take, or lacks what it needs.
+        InvalidRequest: it holds what this action does not take, lacks what it needs, or its result is too long.
         PayloadTooLarge: the edited arguments are a file.
     """
     given = {
@@ -143,6 +146,10 @@ def _asked(data: Act, by: str) -> Request:
     needed = NEEDS.get(data.action)
     if needed is not None and needed not in given:
         faults.append(Fault(f"body.{needed}", "Required"))
+    result = None if data.result is msgspec.UNSET else msgspec.json.encode(data.result)
+    too_long = None if result is None else fault_of_result(result)
+    if too_long is not None:
+        faults.append(Fault("body.result", too_long))
     if faults:
         raise InvalidRequest(faults)
     arguments = None if data.arguments is None else msgspec.json.encode(data.arguments)
@@ -153,7 +160,7 @@ def _asked(data: Act, by: str) -> Request:
         by=by,
         reason=data.reason,
         arguments=arguments,
-        result=None if data.result is msgspec.UNSET else msgspec.json.encode(data.result),
+        result=result,
         error=data.error,
     )
 
@@ -176,7 +183,10 @@ async def get_tool_call(
         int, QueryParameter(ge=0, le=WAIT_SECONDS_MAX, description="Seconds to wait for a decision or a result.")
     ] = 0,
 ) -> Response[ToolCall]:
-    """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait."""
+    """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait.
+
+    It comes early, with the call as it is, when the process that you wait at stops: ask again.
+    """
     wanted, wanted_call = _both(session_id, call_id)
     caller = caller_of(request)
     seq, call = await _read(request, wanted, wanted_call)

@@ -1,7 +1,7 @@
 """Waiting for tool calls: one small read every 200 ms for all who wait in this process, however many they are.
 
 No connection is held while waiting, and Redis has no part in it: a decision made through any other process is seen by
-the next read.
+the next read. When the process stops, every wait is over at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from service.domain.errors import ProcessFull, TooManyWaits, Unavailable
 from service.domain.tool_call import CallStatus
+from service.draining import Drain
 from service.log import get_logger
 from service.store import tool_calls
 from service.store.engine import Database
@@ -43,14 +44,15 @@ class _Waiter(msgspec.Struct, eq=False):
 class Watch:
     """Wakes those who wait for a tool call to change."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, drain: Drain) -> None:
         self._database = database
+        self._drain = drain
         self._waiters: set[_Waiter] = set()
         self._callers: Counter[Hashable] = Counter()
         self._looking: asyncio.Task[None] | None = None
 
     async def changed(self, call_id: UUID, seen: CallStatus, seconds: float, who: Hashable) -> None:
-        """Return as soon as the call's status is another than `seen`, at the latest after `seconds`.
+        """Return as soon as the call's status is another than `seen`, at the latest after `seconds` or at the stop.
 
         Raises:
             TooManyWaits: `who` waits for as many as one caller may in one process.
@@ -66,7 +68,7 @@ class Watch:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_while_somebody_waits(), name="tool-call-watch")
         try:
-            async with asyncio.timeout(seconds):
+            async with self._drain.limit(seconds):
                 await waiter.changed.wait()
         except TimeoutError:
             return
@@ -77,9 +79,7 @@ class Watch:
                 del self._callers[who]
 
     async def stop(self) -> None:
-        """Let everybody who waits answer now."""
-        for waiter in self._waiters:
-            waiter.changed.set()
+        """Look no more; whoever waits has heard of the stop."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)

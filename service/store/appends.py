@@ -15,6 +15,7 @@ from service.domain.event import Cause
 from service.domain.message import Message, MessageDraft, Role
 from service.store.engine import Row, Statement, Tx, written_out
 from service.store.events import cause_parameters
+from service.store.expiry import expires_after
 
 TARGET = """
         UPDATE sessions SET
@@ -24,7 +25,7 @@ TARGET = """
             last_event_seq = last_event_seq + {count},
             updated_at = greatest(statement_timestamp(), updated_at),
             last_message_at = greatest(statement_timestamp(), updated_at),
-            expires_at = greatest(statement_timestamp(), updated_at) + make_interval(mins => timeout_minutes)
+            expires_at = {expires_at}
         WHERE id = :session_id AND tenant_id = :tenant_id
           AND (CAST(:user_id AS text) IS NULL OR user_id = CAST(:user_id AS text))
           AND status = 'active' AND expires_at > clock_timestamp()
@@ -34,7 +35,10 @@ TARGET = """
                   last_message_seq - {count} AS message_seq, last_event_seq - {count} AS event_seq"""
 """Takes the next numbers of a session, if the caller may see it and its state, time and limit allow it."""
 
+EXPIRES_AT = expires_after("greatest(statement_timestamp(), updated_at)", "timeout_minutes")
+
 TARGET_OF_ONE = TARGET.format(
+    expires_at=EXPIRES_AT,
     count="1",
     parents="""(CAST(:parent_id AS uuid) IS NULL OR EXISTS (
               SELECT FROM messages
@@ -42,6 +46,7 @@ TARGET_OF_ONE = TARGET.format(
 )
 
 TARGET_OF_MANY = TARGET.format(
+    expires_at=EXPIRES_AT,
     count="cardinality(CAST(:ids AS uuid[]))",
     parents="""NOT EXISTS (
               SELECT FROM draft WHERE draft.parent_id IS NOT NULL AND NOT EXISTS (

@@ -1,4 +1,4 @@
-"""Sessions whose time is over: found, held, ended with one event each."""
+"""When a session's time is over, and sessions whose time is over: found, held, ended with one event each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ import sqlalchemy as sa
 from service.domain.event import Cause
 from service.store.engine import Statement, Tx
 from service.store.events import cause_parameters
+
+
+def expires_after(moment: str, minutes: str) -> str:
+    """SQL for the `expires_at` of a session that has all of its time again at `moment`: `minutes` later."""
+    return f"{moment} + make_interval(mins => {minutes})"
+
 
 LOCK_DUE = Statement(
     sa.text("""

@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 from msgspec import UNSET
+from sqlalchemy.dialects import postgresql as pg
 
 from service.domain.caller import Caller
 from service.domain.message import Message, Role
@@ -44,6 +45,16 @@ def _page_statement(order: str) -> Statement:
 
 
 PAGES = {order: _page_statement(order) for order in ("asc", "desc")}
+
+NUMBERED = Statement(
+    sa.text(f"""
+    SELECT {COLUMNS}
+    FROM sessions s
+    LEFT JOIN messages m ON m.session_id = s.id AND m.seq = ANY (CAST(:seqs AS bigint[])) AND m.deleted_at IS NULL
+    WHERE {VISIBLE_SESSION}
+    ORDER BY m.seq DESC
+    """).bindparams(sa.bindparam("seqs", type_=pg.ARRAY(sa.BigInteger)))  # noqa: S608 - as above
+)
 
 GET = Statement(
     sa.text(f"""
@@ -88,6 +99,16 @@ async def page(
         role=role,
         include_deleted=include_deleted,
         limit=limit,
+    )
+    if not rows:
+        return None
+    return await whole(tx, session_id, [row for row in rows if row[0] is not None])
+
+
+async def numbered(tx: Tx, caller: Caller, session_id: UUID, seqs: list[int]) -> list[Message] | None:
+    """The messages of these numbers, newest first, without tombstones; None when the caller may see no such session."""
+    rows = await tx.rows(
+        NUMBERED, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user, seqs=seqs
     )
     if not rows:
         return None

@@ -14,6 +14,7 @@ from service.domain.event import Cause, NewEvent
 from service.domain.session import Session, SessionConfig, Status
 from service.store.engine import Statement, Tx
 from service.store.events import RECORD, record_parameters
+from service.store.expiry import expires_after
 from service.store.session_rows import COLUMNS, VISIBLE, columns_at, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
@@ -50,7 +51,7 @@ ADD = Statement(
                CAST(:metadata AS json), CAST(:tags AS text[]),
                spoken.count, 0, 0, 1, spoken.count, cardinality(CAST(:event_ids AS uuid[])),
                statement_timestamp(), statement_timestamp(), CASE WHEN spoken.count > 0 THEN statement_timestamp() END,
-               statement_timestamp() + make_interval(mins => :timeout_minutes)
+               {expires_after("statement_timestamp()", ":timeout_minutes")}
         FROM (SELECT CASE WHEN CAST(:message_id AS uuid) IS NULL THEN 0 ELSE 1 END AS count) spoken
         ON CONFLICT (tenant_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
         RETURNING *
@@ -75,7 +76,7 @@ SAVE = Statement(
             version = version + 1, last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
             updated_at = :moment,
             expires_at = CASE WHEN CAST(:renew AS boolean)
-                THEN CAST(:moment AS timestamptz) + make_interval(mins => :timeout_minutes)
+                THEN {expires_after("CAST(:moment AS timestamptz)", ":timeout_minutes")}
                 ELSE expires_at END,
             ended_at = :ended_at, end_reason = :end_reason
         WHERE id = :session_id AND tenant_id = :tenant_id
@@ -93,7 +94,10 @@ RECORD_CHILDREN = Statement(
             version = version + CAST(:versions AS bigint), updated_at = :moment,
             last_event_seq = last_event_seq + cardinality(CAST(:event_ids AS uuid[])),
             pending_tool_call_count = pending_tool_call_count + CAST(:pending AS integer),
-            attachment_count = attachment_count + CAST(:attachments AS integer)
+            attachment_count = attachment_count + CAST(:attachments AS integer),
+            expires_at = CASE WHEN CAST(:renew AS boolean)
+                THEN {expires_after("CAST(:moment AS timestamptz)", "timeout_minutes")}
+                ELSE expires_at END
         WHERE id = :session_id AND tenant_id = :tenant_id
         RETURNING *
     ),
@@ -225,12 +229,14 @@ async def record_children(
     pending: int = 0,
     attachments: int = 0,
     versions: int = 1,
+    renew: bool = False,
     events: list[NewEvent],
     cause: Cause,
 ) -> None:
     """Record what became of a locked session's tool calls and files.
 
-    `pending`: how many more of the calls wait for a decision; `attachments`: how many more files there are.
+    `pending`: how many more of the calls wait for a decision; `attachments`: how many more files there are; `renew`
+    gives the session its full time again.
     """
     await tx.rows(
         RECORD_CHILDREN,
@@ -240,6 +246,7 @@ async def record_children(
         pending=pending,
         attachments=attachments,
         versions=versions,
+        renew=renew,
         **record_parameters(events, cause),
     )
 

@@ -97,7 +97,11 @@ messages = sa.Table(
     sa.CheckConstraint("role IN ('user', 'assistant', 'system', 'tool')", name="role"),
     sa.CheckConstraint("(deleted_at IS NULL) = (content IS NOT NULL)", name="tombstone"),
     sa.UniqueConstraint("session_id", "id"),
-)
+    # The few that stay in every context, and the results that belong to a call: found among all that was said.
+    sa.Index("messages_system_idx", "session_id", "seq", postgresql_where=sa.text("role IN ('system', 'developer')")),
+    sa.Index("messages_result_idx", "session_id", "tool_call_id",
+             postgresql_where=sa.text("tool_call_id IS NOT NULL")),
+)  # fmt: skip
 
 tool_calls = sa.Table(
     "tool_calls",

@@ -84,10 +84,11 @@ class Agent:
         headers: dict[str, str] | None = None,
         content: bytes | None = None,
         can_repeat: bool = True,
+        seconds: float = PATIENCE_SECONDS,
     ) -> Answer | None:
         """Try until there is an answer that decides; None, and the operation ends as unknown, when there is none.
 
-        Without `can_repeat` a request that may have arrived is not sent again.
+        `seconds`: for an answer to one attempt. Without `can_repeat` a request that may have arrived is not sent again.
         """
         sent_headers, body = dict(headers or {}), content or b""
         if document is not None:
@@ -97,7 +98,7 @@ class Agent:
             self.web = web
         give_up = time.monotonic() + GIVE_UP_SECONDS
         while True:
-            may_have_arrived, answer = await self._attempt(op.kind, method, path, body, sent_headers)
+            may_have_arrived, answer = await self._attempt(op.kind, method, path, body, sent_headers, seconds)
             if answer is not None and answer.status != UNAVAILABLE and answer.code != IN_PROGRESS:
                 return answer
             # Under a key an effect that was there would be answered for again, rather than refused.
@@ -110,12 +111,12 @@ class Agent:
             await asyncio.sleep(self.dice.uniform(*PAUSE_SECONDS))
 
     async def _attempt(
-        self, kind: str, method: str, path: str, body: bytes, headers: dict[str, str]
+        self, kind: str, method: str, path: str, body: bytes, headers: dict[str, str], seconds: float
     ) -> tuple[bool, Answer | None]:
         web, began = self.web, time.monotonic()
         sent = Sent(began, 0.0, web, kind, 0, method=method)
         try:
-            answer = await self._lines[web].ask(method, f"/api/v1{path}", body, headers, seconds=PATIENCE_SECONDS)
+            answer = await self._lines[web].ask(method, f"/api/v1{path}", body, headers, seconds=seconds)
         except NoAnswer as silence:
             sent.code, sent.seconds = silence.why, time.monotonic() - began
             self.history.request(sent)

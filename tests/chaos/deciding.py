@@ -26,38 +26,16 @@ class Deciding:
 
     async def run(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            op = await self._ask()
+            self._asked += 1
+            content, count = f"{self._agent.name} asks {self._asked}", self._agent.dice.randint(1, CALLS_MAX)
+            op = await ask(self._agent, self._session, content, count)
             for call in op.told.get("calls", []):
-                decisions = await asyncio.gather(*(self._decide(person, call) for person in self._people))
+                decisions = await asyncio.gather(*(decide(person, self._session, call) for person in self._people))
                 if any(one.is_ok and one.told["became"] == "approved" for one in decisions):
                     # The agent's runtime was started twice, and both mean to run the tool.
                     await asyncio.gather(self._step(call, "start", 0), self._step(call, "start", 1))
                     await self._step(call, "complete", 0)
             await asyncio.sleep(self._agent.dice.uniform(*TURN_SECONDS))
-
-    async def _ask(self) -> Op:
-        self._asked += 1
-        content = f"{self._agent.name} asks {self._asked}"
-        calls = [
-            {"tool_name": "shell", "arguments": {"n": number}, "requires_approval": True}
-            for number in range(self._agent.dice.randint(1, CALLS_MAX))
-        ]
-        op = self._agent.begin("ask", self._session, digests=[digest_of(content)], calls=len(calls))
-        message = {"role": "assistant", "content": content, "tool_calls": calls}
-        answer = await self._agent.post(op, f"/sessions/{self._session}/messages", message)
-        if answer is not None:
-            told_messages(self._agent, op, answer)
-        return op
-
-    async def _decide(self, person: Agent, call: str) -> Op:
-        action = person.dice.choice(("approve", "reject"))
-        op = person.begin("decide", self._session, call=call, action=action, by=person.name)
-        person.web = person.dice.randrange(2)
-        document = {"action": action, "reason": f"{person.name} says so"}
-        answer = await person.post(op, f"/sessions/{self._session}/tool-calls/{call}", document)
-        if answer is not None:
-            _told_call(person, op, answer)
-        return op
 
     async def _step(self, call: str, action: str, runtime: int) -> None:
         who = self._runtimes[runtime]
@@ -66,6 +44,29 @@ class Deciding:
         answer = await who.post(op, f"/sessions/{self._session}/tool-calls/{call}", document)
         if answer is not None:
             _told_call(who, op, answer)
+
+
+async def ask(agent: Agent, session: str, content: str, count: int) -> Op:
+    """Add a message that asks to run so many tools; each call waits for a decision."""
+    calls = [{"tool_name": "shell", "arguments": {"n": number}, "requires_approval": True} for number in range(count)]
+    op = agent.begin("ask", session, digests=[digest_of(content)], calls=len(calls))
+    message = {"role": "assistant", "content": content, "tool_calls": calls}
+    answer = await agent.post(op, f"/sessions/{session}/messages", message)
+    if answer is not None:
+        told_messages(agent, op, answer)
+    return op
+
+
+async def decide(person: Agent, session: str, call: str) -> Op:
+    """Approve or reject a call, through any process."""
+    action = person.dice.choice(("approve", "reject"))
+    op = person.begin("decide", session, call=call, action=action, by=person.name)
+    person.web = person.dice.randrange(2)
+    document = {"action": action, "reason": f"{person.name} says so"}
+    answer = await person.post(op, f"/sessions/{session}/tool-calls/{call}", document)
+    if answer is not None:
+        _told_call(person, op, answer)
+    return op
 
 
 def _told_call(who: Agent, op: Op, answer: Answer) -> None:

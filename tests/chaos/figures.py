@@ -21,8 +21,8 @@ P99_TIMES_MAX = 2.0
 """What the absence of Valkey may cost the slowest hundredth of the requests."""
 BACK_SECONDS_MAX = 3.0
 """From PostgreSQL's return to the first success."""
-LARGE = {"upload", "download", "stream"}
-"""Requests whose time depends on their size."""
+UNTIMED = {"upload", "download", "stream", "wait"}
+"""Requests whose time depends on their size, or that wait for somebody."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _within(history: History, phase: Phase) -> list[Sent]:
 
 def _phase(history: History, phase: Phase, struck: Sequence[Struck]) -> dict[str, Any]:
     sent = _within(history, phase)
-    times = [one.seconds for one in sent if one.status and one.kind not in LARGE]
+    times = [one.seconds for one in sent if one.status and one.kind not in UNTIMED]
     return {
         "name": phase.name,
         "seconds": round(phase.ended - phase.began, 1),

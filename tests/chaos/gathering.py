@@ -53,6 +53,9 @@ LEFT_OVER = {
 }
 """What must be nought when all is quiet."""
 
+LOG_TROUBLES = ("Traceback (most recent call last)", "graceful shutdown exceeded", '"event":"request.cut"')
+"""What a web process logs of a request that broke, or that did not hear of the stop and was cut off."""
+
 
 def arrival(call: Call, secret: str) -> Arrival:
     """Look at one request of a webhook as it comes in; its signature is only valid for minutes."""
@@ -95,6 +98,13 @@ def gather(stack: Stack, arrivals: list[Arrival], scratch: Path) -> Evidence:
     found.has_cache = stack.environment.get("HOLDFAST_CACHE") != "off"
     found.broken_rules = stack.ledger.violations()
     return found
+
+
+def log_troubles(stack: Stack) -> list[str]:
+    """What the logs of the web processes tell of requests that were cut off at a stop, or broke without an answer."""
+    logs = {web.name: web.log.read_text(errors="replace") for web in stack.webs}
+    counts = {(name, said): log.count(said) for name, log in logs.items() for said in LOG_TROUBLES}
+    return [f"{name} logged {said!r}, {count} times" for (name, said), count in counts.items() if count]
 
 
 def left_over(stack: Stack) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The twelve clients, on a loop and a thread of their own."""
+"""The clients, on a loop and a thread of their own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from following import Following
 from history import History
 from living import Living
 from uploading import Uploading
+from waiting import Waiting
 
 JOIN_SECONDS_MAX = 115.0
 """Longer than a client tries: whoever takes longer hangs, and that is a fault of the harness."""
@@ -30,6 +31,9 @@ OPEN_SECONDS_MAX = 60.0
 
 CUT_AT_ONCE = 4
 
+POLLERS = 4
+"""Of one call: two at each web process, on the average."""
+
 Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 """What a client does until it is told to stop."""
 
@@ -41,11 +45,15 @@ class Places:
     conversations: list[str]
     desks: list[str]
     shelves: list[str]
+    waiting: str
     people: dict[str, str]
 
 
 class Load:
-    """Four converse, two live through sessions, two ask for decisions, two bring files, two follow streams."""
+    """Four converse, two live through sessions, two ask for decisions, two bring files, some follow streams.
+
+    And one asks for decisions that come late, while pollers wait for each.
+    """
 
     def __init__(self, front: Front, history: History, dice: random.Random) -> None:
         self._front = front
@@ -122,6 +130,10 @@ class Load:
         for number, shelf in enumerate(places.shelves):
             name = f"bringer{number}"
             runs[name] = Uploading(self._agent(name), shelf).run
+        waited = self._agent("waiting")
+        pollers = [self._agent(f"poller{number}") for number in range(POLLERS)]
+        name, key = next(iter(places.people.items()))
+        runs["waiting"] = Waiting(waited, pollers, self._agent(name, key), places.waiting).run
         self._working = [asyncio.create_task(self._guarded(run, self._stop), name=name) for name, run in runs.items()]
         for number, session in enumerate(places.conversations):
             follower = Following(f"stream{number}", self._front, self._history, self._child_dice(), session)

@@ -22,12 +22,12 @@ from breaking import Breaker
 from evidence import Arrival, Evidence
 from faults import Fault, Struck
 from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of
-from gathering import arrival, gather, left_over
+from gathering import arrival, gather, left_over, log_troubles
 from history import OK as OPENED
 from history import History, digest_of
 from judging import judge
 from load import Load, Places
-from planning import Spans, rounds_together, single_faults
+from planning import WEBS, Spans, rounds_together, single_faults
 from processes import clean_environment
 from receiver import OK, Call, receiving
 from stack import Part, Stack, wait_until
@@ -36,7 +36,7 @@ from service.domain.work import Queue
 
 QUEUES = (Queue.EVENTS, Queue.WEBHOOKS, Queue.ATTACHMENTS)
 CONVERSATIONS, DESKS, SHELVES = 6, 2, 2
-WARM, ONE_BY_ONE, QUIET = "warming up", "one at a time", "until all is quiet"
+WARM, WEBS_STOPPED, ONE_BY_ONE, QUIET = "warming up", "web processes stopped", "one at a time", "until all is quiet"
 
 COMPILES = "import service.app, service.__main__, workers.__main__"
 
@@ -136,6 +136,7 @@ class Run:
             load.close()
             self._save_logs(stack)
         evidence = gather(stack, self._arrivals, scratch)
+        evidence.misbehaved += log_troubles(stack)
         evidence.misbehaved += [*breaker.misbehaved, *(f"in the harness: {trouble}" for trouble in load.broken)]
         return evidence
 
@@ -149,7 +150,8 @@ class Run:
             def opened(count: int) -> list[str]:
                 return [self._open(client) for _ in range(count)]
 
-            places = Places(opened(CONVERSATIONS), opened(DESKS), opened(SHELVES), people)
+            (waiting,) = opened(1)
+            places = Places(opened(CONVERSATIONS), opened(DESKS), opened(SHELVES), waiting, people)
         # The feed has an id to come back with before anything is cut.
         feed = self.history.watched[0]
         wait_until(lambda: feed.told, "the stream across sessions tells of the first session")
@@ -179,6 +181,10 @@ class Run:
                 time.sleep(POSTGRES_BACK_SECONDS)
                 breaker.find_fallen()
         self._recover(stack, breaker)
+        with self._in_phase(WEBS_STOPPED):
+            for web in WEBS:
+                self._suffer(breaker, [Fault(web, "restart", 0.0)])
+                self._recover(stack, breaker)
         with self._in_phase(ONE_BY_ONE) as began:
             until = began + spans.one_by_one(began - self._began)
             for fault in single_faults(self._dice("one")):

@@ -179,7 +179,7 @@ LIES: dict[str, tuple[str, Lie]] = {
     "a download brought other bytes": ("9", lambda h, _e: of(h, "download").told.update(is_same=False)),
     "nobody knows an object": ("9", lambda _h, e: e.found.update(stray="x")),
     "an event waits for ever": ("10", lambda _h, e: e.left_over.update({"events in the outbox": 1})),
-    "a 500": ("11", lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "append", 500, "internal_error"))),
+    "a 500, be it a text at a stop": ("11", lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "wait", 500))),
     "a 503 that does not say when to come back": ("11", lambda h, _e: h.sent.append(Sent(3.0, 0.1, 0, "append", 503))),
     "a session that was not found": (
         "11",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from command_machine import CommandMachine, drive
@@ -20,6 +21,7 @@ from service.commands.messages import append_messages
 from service.commands.sessions import end_session
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.message import MessageDraft, Role
+from service.domain.session import Session, SessionConfig
 from service.domain.tool_call import ToolCall
 from service.store import sessions, tool_calls
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
@@ -35,6 +37,7 @@ ARROWS = {
 }
 TOLD = {"running": "started"}
 PEOPLE = ["ada", "bob"]
+FULL_TIME = timedelta(minutes=SessionConfig().timeout_minutes)
 
 
 class CallMachine(CommandMachine):
@@ -48,6 +51,8 @@ class CallMachine(CommandMachine):
         self.late: list[bool] = []
         self.events: list[str] = []
         self.is_over = False
+        self.messages = 0
+        self.expires_at: datetime | None = None
 
     @initialize(waits=st.booleans())
     def ask(self, *, waits: bool) -> None:
@@ -58,6 +63,7 @@ class CallMachine(CommandMachine):
         self.decision = [None if waits else ("approve", "policy")] * CALLS
         self.late = [False] * CALLS
         self.events = ["tool_call.requested"] * CALLS
+        self.messages = 1
 
     def become(self, place: int, status: str) -> None:
         self.status[place] = status
@@ -89,6 +95,7 @@ class CallMachine(CommandMachine):
         else:
             assert isinstance(answer, ToolCall)
             self.become(place, target)
+            self.expires_at = None
             if action in {"approve", "reject"}:
                 self.decision[place] = (action, person)
 
@@ -108,6 +115,10 @@ class CallMachine(CommandMachine):
         elif self.shown(place) in {"approved", "running"}:
             assert answer is True
             self.become(place, "completed")
+            self.messages, self.expires_at = self.messages + 1, None
+        elif self.shown(place) in {"rejected", "expired", "cancelled"}:
+            assert answer is True
+            self.messages, self.expires_at = self.messages + 1, None
         else:
             assert answer == "invalid_transition"
 
@@ -144,17 +155,21 @@ class CallMachine(CommandMachine):
 
     @invariant()
     def every_call_reads_as_the_model_says(self) -> None:
-        async def work() -> tuple[list[str], int]:
+        async def work() -> tuple[list[str], Session]:
             async with self.database.connect() as tx:
                 found = await tool_calls.of_messages(tx, self.session.id, [self.calls[0].message_id])
                 session = await sessions.get(tx, self.caller, self.session.id)
             assert session is not None
-            return [call.status.value for call in found[self.calls[0].message_id]], session.pending_tool_call_count
+            return [call.status.value for call in found[self.calls[0].message_id]], session
 
         if self.calls:
-            read, count = self.run(work())
+            read, session = self.run(work())
+            if self.expires_at is None:  # the last step was activity
+                self.expires_at = session.updated_at + FULL_TIME
             assert read == [self.shown(place) for place in range(CALLS)]
-            assert count == self.status.count("pending")
+            assert session.pending_tool_call_count == self.status.count("pending")
+            assert session.message_count == self.messages
+            assert session.expires_at == self.expires_at
 
     def conclude(self) -> None:
         if self.calls:

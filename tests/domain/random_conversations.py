@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from service.domain.attachment import Attachment, AttachmentStatus, AttachmentType
 from service.domain.message import Message, Role
-from service.domain.tool_call import CallStatus, ToolCall
+from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 SESSION = UUID(int=1)
@@ -26,6 +26,8 @@ PROVIDER_IDS = [
 
 STATUSES = st.sampled_from([CallStatus.APPROVED, CallStatus.RUNNING, CallStatus.APPROVED, *CallStatus])
 """More of those that still get a result, so that results come late."""
+
+RUNNABLE = frozenset({CallStatus.APPROVED, CallStatus.RUNNING})
 
 MESSAGES_MAX = 14
 LENGTHS = [8, 0, 4]
@@ -173,15 +175,19 @@ def _asked(draw: st.DrawFn, number: int) -> ToolCall:
 
 
 def _answer(draw: st.DrawFn, messages: list[Message], content: Any, files: list[str]) -> None:
-    """A tool message that completes a call of any earlier message, where there is one that takes a result."""
-    waiting = [call for call in calls_in(messages) if call.status in {CallStatus.APPROVED, CallStatus.RUNNING}]
-    if not waiting:
+    """A tool message for a call of any earlier message, where one takes it.
+
+    It completes a call that may run, and changes nothing of one that ended without a result.
+    """
+    taking = [call for call in calls_in(messages) if call.status in {*RUNNABLE, *ENDED_WITHOUT_RESULT}]
+    if not taking:
         return
-    chosen = draw(st.sampled_from(waiting))
-    completed = msgspec.structs.replace(chosen, status=CallStatus.COMPLETED, result=raw(content))
-    for place, message in enumerate(messages):
-        calls = [completed if call.id == chosen.id else call for call in message.tool_calls]
-        messages[place] = msgspec.structs.replace(message, tool_calls=calls)
+    chosen = draw(st.sampled_from(taking))
+    if chosen.status in RUNNABLE:
+        completed = msgspec.structs.replace(chosen, status=CallStatus.COMPLETED, result=raw(content))
+        for place, message in enumerate(messages):
+            calls = [completed if call.id == chosen.id else call for call in message.tool_calls]
+            messages[place] = msgspec.structs.replace(message, tool_calls=calls)
     messages.append(message_of(Role.TOOL, content, None, str(chosen.id), seq=len(messages) + 1, files=files))
 
 

@@ -76,6 +76,17 @@ def test_all_faults_are_named_at_once_at_the_drafts_own_place():
     ]
 
 
+def test_the_parts_of_a_result_have_the_limit_of_a_result_and_those_of_other_messages_do_not():
+    around = len('[{"type":"data","data":{"a":""}}]')
+
+    def parts(more: int) -> list[dict[str, Any]]:
+        return [{"type": "data", "data": {"a": "x" * (100_000 - around + more)}}]
+
+    assert places_of(draft_of(role="tool", tool_call_id="c", content=parts(0))) == []
+    assert places_of(draft_of(role="tool", tool_call_id="c", content=parts(1))) == ["body.content"]
+    assert places_of(draft_of(content=parts(1))) == []
+
+
 def test_a_draft_refers_to_each_file_once_those_of_its_parts_first():
     first, second, third = (new_id() for _ in range(3))
     parts = [{"type": "attachment", "attachment_id": str(id_)} for id_ in (second, first, second)]

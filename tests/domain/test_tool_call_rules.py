@@ -17,17 +17,20 @@ from service.domain.session import SessionConfig
 from service.domain.tool_call import (
     OPEN,
     POLICY,
+    RESULT_CHARACTERS_MAX,
     STEPS,
     Action,
     CallStatus,
     Request,
     ToolCall,
     ToolCallDraft,
+    after_message,
     after_step,
     allowed_actions,
     as_of,
     cancelled,
     event_of,
+    fault_of_result,
     why_cancelled,
 )
 from service.ids import new_id
@@ -289,6 +292,52 @@ def test_a_call_that_was_cancelled_before_anybody_decided_has_the_reason_of_that
 
     assert (call.reason, call.error, call.decided_by) == (why, None, None)
     assert why_cancelled(call) == why
+
+
+@pytest.mark.parametrize("status", [CallStatus.APPROVED, CallStatus.RUNNING])
+def test_a_tools_message_completes_a_call_that_may_run(status: CallStatus):
+    changed = after_message(call_that_is(status), PERSON, b'"words"', NOW)
+
+    assert changed is not None
+    assert (changed.status, bytes(changed.result or b"")) == (CallStatus.COMPLETED, b'"words"')
+
+
+@pytest.mark.parametrize("status", [CallStatus.REJECTED, CallStatus.EXPIRED, CallStatus.CANCELLED])
+def test_a_tools_message_leaves_a_call_as_it_is_that_ended_without_a_result(status: CallStatus):
+    assert after_message(call_that_is(status), PERSON, b'"words"', NOW) is None
+
+
+def test_a_tools_message_leaves_a_call_as_it_is_that_has_expired_before_a_sweep_recorded_it():
+    assert after_message(pending_call(), PERSON, b'"words"', DEADLINE) is None
+
+
+@pytest.mark.parametrize("status", [CallStatus.PENDING, CallStatus.COMPLETED, CallStatus.FAILED])
+def test_a_tools_message_is_refused_for_a_call_that_waits_or_has_an_outcome(status: CallStatus):
+    with pytest.raises(InvalidTransition) as refusal:
+        after_message(call_that_is(status), PERSON, b'"words"', NOW)
+
+    assert refusal.value.extras["current_status"] is status
+
+
+@pytest.mark.parametrize(
+    ("longest", "fault"),
+    [
+        ("y" * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ("\U0001f600" * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ('"' * RESULT_CHARACTERS_MAX, "Expected `str` of length <= 100000"),
+        ({"a": "y" * (RESULT_CHARACTERS_MAX - len('{"a":""}'))}, "Longer than 100000 characters of JSON"),
+        (["\U0001f600" * (RESULT_CHARACTERS_MAX - len('[""]'))], "Longer than 100000 characters of JSON"),
+    ],
+    ids=["text", "emoji", "quotes", "object", "list of emoji"],
+)
+def test_a_result_is_counted_in_characters_of_its_text_or_of_its_json(longest: Any, fault: str):
+    encoded = msgspec.json.encode(longest)
+    one_more = msgspec.json.encode(longest).replace(b'"]', b'y"]').replace(b'"}', b'y"}')
+    if isinstance(longest, str):
+        one_more = msgspec.json.encode(longest + "y")
+
+    assert fault_of_result(encoded) is None
+    assert fault_of_result(one_more) == fault
 
 
 def test_each_status_has_its_own_event():

@@ -9,6 +9,7 @@ import json
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from random_conversations import FILES, call_of, calls_in, conversations, message_of, raw
@@ -86,6 +87,42 @@ def test_a_call_that_was_not_completed_says_so(status: CallStatus):
     assert ("RESULT" in result_of(call)) is (status is CallStatus.COMPLETED)
 
 
+WITHOUT_RESULT = pytest.mark.parametrize("status", [CallStatus.REJECTED, CallStatus.EXPIRED, CallStatus.CANCELLED])
+
+
+def told(*messages: Message) -> dict[Format, Any]:
+    """What each format has in the place of the first call's result."""
+    shown = {wanted: transcript_of(list(messages), wanted).messages for wanted in Format}
+    return {
+        Format.OPENAI: shown[Format.OPENAI][1]["content"],
+        Format.ANTHROPIC: shown[Format.ANTHROPIC][2]["content"][0],
+        Format.PLAIN: shown[Format.PLAIN][0]["tool_calls"][0],
+    }
+
+
+@WITHOUT_RESULT
+def test_a_tools_message_stands_in_the_place_of_the_result_that_a_call_never_got(status: CallStatus):
+    call = call_of(3, status=status, decided_by="ada", reason="too dear")
+    asking = message_of(Role.ASSISTANT, "", [call])
+    older = message_of(Role.TOOL, "an older word", None, str(call.id), seq=2)
+
+    shown = told(asking, older, message_of(Role.TOOL, "the user rejected this", None, str(call.id), seq=3))
+
+    assert shown[Format.OPENAI] == "the user rejected this"
+    assert (shown[Format.ANTHROPIC]["content"], shown[Format.ANTHROPIC]["is_error"]) == ("the user rejected this", True)
+    assert (shown[Format.PLAIN]["result"], shown[Format.PLAIN]["status"]) == ("the user rejected this", status)
+
+
+@WITHOUT_RESULT
+def test_without_a_tools_message_the_reason_stands_in_the_place_of_the_result(status: CallStatus):
+    call = call_of(3, status=status, decided_by="ada", reason="too dear")
+
+    shown = told(message_of(Role.ASSISTANT, "", [call]))
+
+    assert shown[Format.OPENAI] == shown[Format.PLAIN]["result"] == result_of(call)
+    assert (shown[Format.ANTHROPIC]["content"], shown[Format.ANTHROPIC]["is_error"]) == (result_of(call), True)
+
+
 @pytest.mark.parametrize(
     ("seq", "sentence"), [(1, "(the assistant speaks first)"), (2, "(the conversation began earlier)")]
 )
@@ -105,6 +142,17 @@ def test_a_system_message_before_the_assistant_is_no_earlier_conversation():
 
     assert transcript.system == "Be kind."
     assert transcript.messages[0]["content"][0]["text"] == "(the assistant speaks first)"
+
+
+@pytest.mark.parametrize(
+    ("seqs", "sentence"),
+    [((1, 2, 3), "(the assistant speaks first)"), ((1, 2, 4), "(the conversation began earlier)")],
+)
+def test_what_was_left_out_behind_the_system_messages_is_an_earlier_conversation(seqs: tuple[int, ...], sentence: str):
+    roles = [Role.SYSTEM, Role.SYSTEM, Role.ASSISTANT]
+    said = [message_of(role, "hi", seq=seq) for role, seq in zip(roles, seqs, strict=True)]
+
+    assert transcript_of(said, Format.ANTHROPIC).messages[0]["content"][0]["text"] == sentence
 
 
 @pytest.mark.parametrize("theirs", ["functions.search:0", "x" * 41, "é", "", "call_1\n"])
@@ -133,6 +181,45 @@ def test_a_name_that_a_provider_would_refuse_is_written_with_underscores_and_cut
     asking = transcript_of([message_of(Role.ASSISTANT, "", calls)], Format.OPENAI).messages[0]
 
     assert [call["function"]["name"] for call in asking["tool_calls"]] == ["mail_send_gr__e", "y" * 64]
+
+
+def asked_for(*names: str) -> list[Message]:
+    calls = [call_of(number, tool_name=name) for number, name in enumerate(names, start=3)]
+    return [message_of(Role.ASSISTANT, "", [call], seq=seq) for seq, call in enumerate(calls, start=1)]
+
+
+@pytest.mark.parametrize("wanted", [Format.OPENAI, Format.ANTHROPIC])
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["mail.send", "search"], {"mail_send": "mail.send"}),
+        (["y" * 65], {"y" * 64: "y" * 65}),
+        (["mail/send", "mail.send"], {"mail_send": "mail.send"}),
+        (["mail.send", "mail/send"], {"mail_send": "mail/send"}),
+        (["mail.send", "mail_send"], {"mail_send": "mail.send"}),
+        (["search", "y" * 64], {}),
+    ],
+)
+def test_a_transcript_tells_the_own_name_of_each_tool_that_it_writes_otherwise(
+    wanted: Format, names: list[str], told: dict[str, str]
+):
+    assert transcript_of(asked_for(*names), wanted).tool_names == told
+
+
+@given(conversations())
+def test_every_name_in_a_transcript_leads_back_to_the_own_name_of_a_call(messages: list[Message]):
+    transcript = transcript_of(messages, Format.OPENAI)
+    written = [call["function"]["name"] for message in transcript.messages for call in message.get("tool_calls", [])]
+    own = [call.tool_name for call in calls_in(messages)]
+
+    assert {*transcript.tool_names} <= {*written}
+    assert {transcript.tool_names.get(name, name) for name in written} <= {*own}
+    assert transcript_of(messages, Format.ANTHROPIC).tool_names == transcript.tool_names
+
+
+def test_a_transcript_that_writes_every_name_as_it_is_tells_none():
+    assert transcript_of(asked_for("mail.send"), Format.PLAIN).tool_names == {}
+    assert b"tool_names" not in msgspec.json.encode(transcript_of(asked_for("search"), Format.OPENAI))
 
 
 @FORMATS

@@ -84,7 +84,7 @@ def test_every_key_of_a_burst_cut_by_a_kill_opens_exactly_one_session(
 
 
 class SlowRequest:
-    """An append whose body is still on its way: the server has taken the head and waits."""
+    """An append whose body is still on its way: the server has taken the head and the first byte, and waits."""
 
     def __init__(self, web: Web, key: str, session: str, content: str) -> None:
         self.body = b'{"content": "%s"}' % content.encode()
@@ -98,10 +98,11 @@ class SlowRequest:
     def wait_until_taken(self) -> None:
         answer = self.connection.recv(1000)
         assert answer.startswith(b"HTTP/1.1 100"), answer
+        self.connection.sendall(self.body[:1])
 
     def finish(self) -> str:
-        """Send the body, and read the answer to its last byte."""
-        self.connection.sendall(self.body)
+        """Send the rest of the body, and read the answer to its last byte."""
+        self.connection.sendall(self.body[1:])
         with self.connection, self.connection.makefile("rb") as answer:
             return answer.read().decode()
 

@@ -197,7 +197,7 @@ def served(running_app, settings, make_key, tenant):
     async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER) -> Any:
         listening = socket.create_server(("127.0.0.1", 0))
         async with running_app(settings) as edge:
-            protocol = partial(Connection, patience=patience, ended=edge.metrics.connections_ended)
+            protocol = partial(Connection, patience=patience, drain=edge.drain, ended=edge.metrics.connections_ended)
             config = uvicorn.Config(
                 cast("Any", edge),
                 http=cast("Any", protocol),

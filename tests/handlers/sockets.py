@@ -53,6 +53,27 @@ class Client:
             except ConnectionError:
                 return True
 
+    async def is_invited(self) -> None:
+        """Wait for the invitation to send the body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert (await self._reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+
+    async def read_until(self, end: bytes) -> bytes:
+        """What comes, up to and with `end`."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._reader.readuntil(end)
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes the connection."""
+        everything = b""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                while piece := await self._reader.read(65_536):
+                    everything += piece
+            except ConnectionError:  # it was cut off
+                pass
+        return everything
+
     def hang_up(self) -> None:
         self._writer.close()
 
@@ -93,6 +114,22 @@ class Served:
         """Wait until so many requests wait behind others of their connections."""
         connections = cast("set[Connection]", self._server.server_state.connections)
         await until(lambda: sum(len(connection.pipeline) for connection in connections) == requests)
+
+    async def until_read(self) -> None:
+        """Wait until the server has read what was sent before: it reads a later request only then."""
+        client = await self.connect()
+        await client.begin("GET", "/api/v1/sessions")
+        await client.answer()
+
+    def is_stalled(self) -> bool:
+        """Whether a client takes nothing of what is sent to it."""
+        connections = cast("set[Connection]", self._server.server_state.connections)
+        return any(connection.flow.write_paused for connection in connections)
+
+    def cancel_requests(self) -> None:
+        """Do what uvicorn does to requests that outlast a stop."""
+        for task in self._server.server_state.tasks:
+            task.cancel()
 
     def hang_up(self) -> None:
         for client in self._clients:

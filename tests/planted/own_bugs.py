@@ -60,6 +60,39 @@ OF_OUR_OWN = (
         r"DID NOT RAISE InvalidTransition",
     ),
     Bug(
+        "idle-while-a-tool-runs",
+        "decisions, starts and results leave the session's time as it is: it ends while a tool runs, with its result",
+        (Edit("service/commands/tool_calls.py", "locked.moment, cause, renew=True)", "locked.moment, cause)"),),
+        ("tests/commands/test_session_clock.py",),
+        r"SessionExpired|session_expired",
+    ),
+    Bug(
+        "sweep-that-keeps-alive",
+        "a call that expires by itself gives its session all its time again, as if it were activity",
+        (
+            Edit(
+                "service/commands/tool_calls.py",
+                "Cause(actor=EXPIRY, request_id=None))\n    return True\n",
+                "Cause(actor=EXPIRY, request_id=None), renew=True)\n    return True\n",
+            ),
+        ),
+        ("tests/commands/test_session_clock.py",),
+        r"assert datetime\.datetime\(.* == datetime\.datetime\(",
+    ),
+    Bug(
+        "rejection-that-completes",
+        "the words of a tool about a call that was rejected are refused, and take their batch with them",
+        (
+            Edit(
+                "service/domain/tool_call.py",
+                "    if as_of(call, moment).status in ENDED_WITHOUT_RESULT:\n        return None\n",
+                "",
+            ),
+        ),
+        ("tests/handlers/test_tool_messages.py",),
+        r"assert 409 == 201",
+    ),
+    Bug(
         "unlocked-decision",
         "two decisions read the same tool call at once, because its session is not held",
         (Edit("service/store/sessions.py", '.with_for_update().cte("held")', '.cte("held")'),),
@@ -225,5 +258,45 @@ OF_OUR_OWN = (
         (Edit("service/commands/sessions.py", "    await idempotency.erase_session(tx, session_id)\n", ""),),
         ("tests/handlers/test_sessions.py::test_purge_erases_everything_of_the_session_and_nothing_else",),
         r"\('idempotency_keys', \d+\) == \('idempotency_keys', 0\)",
+    ),
+    Bug(
+        "deaf-waits",
+        "who waits for a tool call does not hear that the process stops, and is cut off at the end of its grace",
+        (
+            Edit(
+                "service/handlers/waiting.py",
+                "async with self._drain.limit(seconds):",
+                "async with asyncio.timeout(seconds):",
+            ),
+        ),
+        ("tests/handlers/test_stops.py::test_every_wait_is_answered_at_the_stop_with_the_call_as_it_is",),
+        r"\(503, 503\)",
+    ),
+    Bug(
+        "deaf-bodies",
+        "a body that has not begun to come when the process stops is waited for until the end of the grace",
+        (Edit("service/handlers/slow_bodies.py", "at_stop=left if has_begun else BEGINNING_SECONDS", "at_stop=left"),),
+        ("tests/handlers/test_stops.py::test_a_body_that_has_not_begun_is_not_waited_for",),
+        r"request\.cut",
+    ),
+    Bug(
+        "answers-of-the-server",
+        "what a request leaves unfinished is finished by the server, with a text of its own",
+        (
+            Edit(
+                "service/handlers/connections.py",
+                "                cycle.disconnected = True  # so nothing is added to it\n                self._cut()\n",
+                "                pass\n",
+            ),
+        ),
+        ("tests/handlers/test_stops.py::test_a_request_that_the_server_cancels_gets_a_closed_connection_and_no_text",),
+        r"HTTP/1\.1 50",
+    ),
+    Bug(
+        "chunks-for-http-1-0",
+        "a stream comes in chunks to a client that takes them for the content",
+        (Edit("service/handlers/close_delimited.py", 'frozenset({"0.9", "1.0"})', "frozenset()"),),
+        ("tests/handlers/test_http_1_0.py::test_a_stream_is_sent_as_it_is_and_ends_with_the_connection",),
+        r"transfer-encoding: chunked",
     ),
 )

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from bugs import THE_TWELVE, Bug, Edit
 from cache_bugs import OF_THE_CACHE
+from context_bugs import OF_CONTEXTS
 from own_bugs import OF_OUR_OWN
 from plant import ROOT, Rotten, is_seen, main, planted
 
-EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE]
+EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS]
 
 
 def files_of(bug: Bug) -> dict[str, str]:

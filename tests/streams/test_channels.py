@@ -18,6 +18,7 @@ from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Sourc
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import TooManyStreams, Unavailable
 from service.domain.ticket import Credential
+from service.draining import Drain
 from service.handlers.streaming import EventStream
 from service.metrics import Metrics
 from service.streams import STREAMS_MAX, STREAMS_PER_CALLER_MAX, Streams
@@ -25,6 +26,9 @@ from service.streams import STREAMS_MAX, STREAMS_PER_CALLER_MAX, Streams
 KEY = b"k" * 16
 TURNS_MAX = 500
 """Of the loop, several times what any of this takes; then as many again, at a pace in which timers get their turn."""
+
+DEADLINE_SECONDS = 60.0
+"""Only ends a test that hangs."""
 
 CREDENTIAL = Credential(Caller("tenant", "service", CallerKind.SERVICE, frozenset({Scope.ADMIN})))
 
@@ -67,6 +71,8 @@ class Reader:
         self.after = after
         self.sent = b""
         self._hang_up = asyncio.Event()
+        self._takes = asyncio.Event()
+        self._takes.set()
         stream = EventStream(
             source, after, CREDENTIAL, streams=streams, authenticator=Trusting(), metrics=Metrics()  # type: ignore[arg-type]
         )  # fmt: skip
@@ -78,8 +84,13 @@ class Reader:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Any) -> None:
+        await self._takes.wait()
         self.sent += message.get("body", b"")
         await asyncio.sleep(0)
+
+    def takes_nothing(self) -> None:
+        """From now on whatever is sent gets stuck."""
+        self._takes.clear()
 
     @property
     def positions(self) -> list[int]:
@@ -128,7 +139,7 @@ def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[
     """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way."""
 
     async def run() -> None:
-        streams, log, readers = Streams(nobody_is_behind), Log(turns), []
+        streams, log, readers = Streams(nobody_is_behind, Drain()), Log(turns), []
         left: list[tuple[Reader, int]] = []
         for step, number in steps:
             if step == "write":
@@ -156,7 +167,7 @@ def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[
 
 
 async def test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_one_itself():
-    streams, log = Streams(nobody_is_behind), Log([])
+    streams, log = Streams(nobody_is_behind, Drain()), Log([])
     first = Reader(streams, log, 0)
     for written in (1, 2):  # the second one comes through the channel, so that is at rest now
         log.written = written
@@ -192,7 +203,7 @@ async def test_a_lost_wakeup_is_found_by_the_look(monkeypatch: pytest.MonkeyPatc
     async def find_behind(watched: Mapping[bytes, tuple[Source, int]]) -> list[bytes]:
         return [key for key, (_, position) in watched.items() if position < log.written]
 
-    streams, log = Streams(find_behind), Log([])
+    streams, log = Streams(find_behind, Drain()), Log([])
     streams.start()
     readers = [Reader(streams, log, 0) for _ in range(3)]
     for written in (5, 300, 301):
@@ -211,8 +222,20 @@ async def test_a_lost_wakeup_is_found_by_the_look(monkeypatch: pytest.MonkeyPatc
     assert all(reader.sent.endswith(b": stopping\n\n") for reader in readers)
 
 
+async def test_a_reader_that_takes_nothing_holds_up_no_stop():
+    streams, log = Streams(nobody_is_behind, Drain()), Log([])
+    log.written = 1
+    reader = Reader(streams, log, 0)
+    reader.takes_nothing()
+    streams.drain.start()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await reader.serving
+
+    assert streams.count == 0
+
+
 async def test_however_many_watch_there_is_one_read_for_all():
-    streams, log = Streams(nobody_is_behind), Log([])
+    streams, log = Streams(nobody_is_behind, Drain()), Log([])
     readers = [Reader(streams, log, 0) for _ in range(100)]
     log.written = 1
     streams.wake([KEY])
@@ -250,7 +273,7 @@ async def test_a_watcher_that_takes_nothing_is_finished_and_holds_nothing():
 
 
 async def test_places_are_limited_for_a_caller_and_for_the_process():
-    streams = Streams(nobody_is_behind)
+    streams = Streams(nobody_is_behind, Drain())
     for _ in range(STREAMS_PER_CALLER_MAX):
         streams.admit("one")
     with pytest.raises(TooManyStreams):

@@ -1,0 +1,40 @@
+"""A message's content, or a tool's result, as the text that a model reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def text_of(value: Any, files: Mapping[str, str]) -> str:
+    """A stored content or result as text: text and attachment parts as lines, everything else as JSON.
+
+    `files`: by the id of each file, the words that stand for it.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(_is_part(part) for part in value):
+        return "\n".join(_part_text(part, files) for part in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_part(value: Any) -> bool:
+    """Whether a value has the shape of a message's part; a result may be any JSON, and look much like one."""
+    match value:
+        case {"type": "text", "text": str()} | {"type": "attachment", "attachment_id": str()}:
+            return True
+        case {"type": "data", "data": _}:
+            return True
+        case _:
+            return False
+
+
+def _part_text(part: dict[str, Any], files: Mapping[str, str]) -> str:
+    match part["type"]:
+        case "text":
+            return str(part["text"])
+        case "attachment":
+            return files.get(part["attachment_id"], "[attachment]")
+        case _:
+            return json.dumps(part["data"], ensure_ascii=False)
