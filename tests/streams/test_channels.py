@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from eventually import until
+from eventually import DEADLINE_SECONDS, until
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -27,7 +27,6 @@ KEY = b"k" * 16
 TURNS_MAX = 500
 """Of the loop, several times what any of this takes; then as many again, at a pace in which timers get their turn."""
 
-DEADLINE_SECONDS = 60.0
 """Only ends a test that hangs."""
 
 CREDENTIAL = Credential(Caller("tenant", "service", CallerKind.SERVICE, frozenset({Scope.ADMIN})))
