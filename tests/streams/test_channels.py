@@ -27,8 +27,6 @@ KEY = b"k" * 16
 TURNS_MAX = 500
 """Of the loop, several times what any of this takes; then as many again, at a pace in which timers get their turn."""
 
-"""Only ends a test that hangs."""
-
 CREDENTIAL = Credential(Caller("tenant", "service", CallerKind.SERVICE, frozenset({Scope.ADMIN})))
 
 
