@@ -12,6 +12,7 @@ from schedules import Session, ask, now_ms, run
 from service.copies.names import Kind
 
 SCHEDULES = rounds(20_000)
+"""A fault of one schedule in a thousand is missed by 4,000 with one seed in fifty, by 20,000 with none."""
 AT_ONCE = 1_000
 STEPS = 14
 KINDS = pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.label)

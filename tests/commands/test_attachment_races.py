@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 RACERS = 30
 ROUNDS = rounds(60)
+"""An order that one round in five meets is missed by 12 rounds in 7 % of all runs, by 60 in none of 600,000."""
 STORM_WORKERS = 8
 STORM_STEPS = STORM_WORKERS * rounds(50)
 

@@ -25,6 +25,7 @@ MESSAGES_MAX = 5
 SWEEP_MAX = 1000
 PAGE_MAX = 200
 EXAMPLES = rounds(70)
+"""A fault on one way in ten is missed by 14 ways in 23 % of all runs, by 70 in 0.06 %."""
 STEPS = 40
 
 ARROWS = {

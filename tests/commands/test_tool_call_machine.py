@@ -28,6 +28,7 @@ from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 
 CALLS = 3
 EXAMPLES = rounds(60)
+"""A fault on one way in ten is missed by 12 ways in 28 % of all runs, by 60 in 0.2 %."""
 STEPS = 20
 
 ARROWS = {

@@ -25,6 +25,7 @@ from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 
 RACERS = 20
 RACES = rounds(30)
+"""A lock that fails in one race of five is missed by 6 races in 26 % of all runs, by 30 in 0.1 %."""
 SWEEP_MAX = 1000
 QUICK = SessionConfig(approval_timeout_seconds=1)
 

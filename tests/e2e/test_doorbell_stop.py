@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.queue import Doorbell, open_queue
 
 STOPS = rounds(200)
+"""A moment that one stop in fifty meets is missed by 40 stops in 45 % of all runs, by 200 in 2 %."""
 RING_TAKES_SECONDS = 0.005
 
 

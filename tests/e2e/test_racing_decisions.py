@@ -18,6 +18,7 @@ from rounds import rounds
 from stack import Stack, wait_until
 
 CALLS = rounds(50)
+"""A lock that fails in one race of five is missed by 10 races in 11 % of all runs, by 50 in none of 70,000."""
 RACERS = 20
 
 LATE_CALLS = rounds(60)

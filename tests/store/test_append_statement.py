@@ -25,6 +25,7 @@ from service.store.engine import Database, Tx
 
 APPENDERS = 50
 EXAMPLES = rounds(300)
+"""A fault of one case in fifty is missed by 60 cases in 30 % of all runs, by 300 in 0.2 %."""
 FUTURE_SECONDS, PAST_SECONDS = 60, -1
 
 

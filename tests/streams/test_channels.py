@@ -133,7 +133,10 @@ STEPS = st.lists(
 @given(steps=STEPS, turns=st.lists(st.sampled_from([0, 0, 1, 3, 12]), min_size=5, max_size=60))
 @hypothesis_settings(max_examples=rounds(300), deadline=None)
 def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[str, int]], turns: list[int]):
-    """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way."""
+    """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way.
+
+    A fault of one example in fifty is missed by 60 examples in 30 % of all runs, by 300 in 0.2 %.
+    """
 
     async def run() -> None:
         streams, log, readers = Streams(nobody_is_behind, Drain()), Log(turns), []

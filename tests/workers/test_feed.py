@@ -22,6 +22,7 @@ CALLER = service_of(TENANT)
 SESSIONS = 6
 WRITERS = 10
 ROUNDS = rounds(25)
+"""Of each writer: a hole that one transaction in twenty makes is missed by 50 in 8 % of all runs, by 250 in none."""
 HELD_SECONDS_MAX = 0.03
 PAGE = 7
 """Small, so that readers stand everywhere while writers commit."""
