@@ -17,6 +17,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.errors import DomainError, Stopping
 from service.draining import GRACE_SECONDS, Drain
+from service.handlers.identifiers import canonical_path
 from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
 from service.handlers.slow_bodies import in_time
@@ -60,6 +61,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        scope["path"] = canonical_path(scope["path"])
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
         header = (b"x-request-id", request_id.encode())

@@ -26,6 +26,7 @@ DESCRIPTION = """The place where AI agents keep their conversations.
 
 Send an API key or a JWT as `Authorization: Bearer …`. Every POST takes an `Idempotency-Key`: the same key and body
 within 24 hours give the first answer again, with `Idempotent-Replayed: true`, and have no second effect.
+Ids may come in upper case (RFC 9562, section 4); they are answered in lower case.
 Every error is an `application/problem+json` (RFC 9457) with a stable `code` that `/problems/{code}` explains.
 """
 
