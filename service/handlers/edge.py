@@ -17,6 +17,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.errors import DomainError, Stopping
 from service.draining import GRACE_SECONDS, Drain
+from service.handlers.head_requests import as_get, without_body
 from service.handlers.identifiers import canonical_path
 from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
@@ -61,6 +62,9 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":
+            scope, send = as_get(scope), without_body(send)
         scope["path"] = canonical_path(scope["path"])
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
@@ -78,7 +82,7 @@ class Edge:
                 message["headers"] = headers
             await send(message)
 
-        taken = in_time(receive, self.drain) if scope["method"] in WITH_BODY else receive
+        taken = in_time(receive, self.drain) if method in WITH_BODY else receive
         grace = self.drain.limit(None, at_stop=GRACE_SECONDS)
         try:
             async with grace:
@@ -91,18 +95,18 @@ class Edge:
             if not status:
                 await _refuse(scope, send_with_id, Stopping() if grace.is_over else InternalError())
         finally:
-            self._record(scope, status, started, answered, request_id)
+            self._record(scope, method, status, started, answered, request_id)
 
-    def _record(self, scope: Any, status: int, started: float, answered: float, request_id: str) -> None:
+    def _record(self, scope: Any, method: str, status: int, started: float, answered: float, request_id: str) -> None:
         route = scope.get("path_template") or UNROUTED
         seconds = time.perf_counter() - started
         # A stream is answered when it begins; how long it was watched is no latency.
         to_answer = answered - started if route.endswith(STREAMS) and answered else seconds
-        self.metrics.request_seconds.labels(scope["method"], route, status).observe(to_answer)
+        self.metrics.request_seconds.labels(method, route, status).observe(to_answer)
         if route not in QUIET_ROUTES:
             LOG.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 path=scope["path"],
                 status=status,

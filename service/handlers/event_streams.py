@@ -19,12 +19,13 @@ from service.handlers.authentication import caller_of, credential_of, let_in, re
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.cursors import CursorText, read_cursor
 from service.handlers.event_sources import FeedEvents, SessionEvents
+from service.handlers.head_requests import wants_head_only
 from service.handlers.identifiers import identifier
 from service.handlers.messages import SEQ_MAX, Seq
 from service.handlers.openapi import REFUSALS, STREAM
 from service.handlers.parts import parts_of
 from service.handlers.rate_limits import counted
-from service.handlers.streaming import EventStream
+from service.handlers.streaming import EventStream, StreamHead
 from service.handlers.writing import Answer, write
 from service.store import events, feed
 from service.store.feed import View
@@ -146,7 +147,9 @@ async def stream_all_events(
     return await _stream(request, source, head if after is None else after)
 
 
-async def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream:
+async def _stream(request: HoldfastRequest, source: Source, after: int) -> Response[bytes]:
+    if wants_head_only(request):
+        return StreamHead(content=b"")
     parts, ticket = parts_of(request), _ticket_of(request)
     stream = EventStream(
         source,

@@ -224,7 +224,8 @@ def log_break(scope: Any, error: Exception) -> None:
 
 def _allowed_methods(error: HTTPException) -> list[str]:
     listed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "")
-    return sorted(method.strip() for method in listed.split(",") if method.strip())
+    methods = {method.strip() for method in listed.split(",") if method.strip()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)  # see head_requests
 
 
 MISSING = re.compile(r"missing required field|^'\w+'$")

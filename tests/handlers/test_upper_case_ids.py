@@ -29,6 +29,7 @@ async def ids(api, open_session):
     ("method", "path", "body", "status"),
     [
         ("GET", "/sessions/{session}", None, 200),
+        ("HEAD", "/sessions/{session}", None, 200),
         ("PATCH", "/sessions/{session}", {"title": "t"}, 200),
         ("POST", "/sessions/{session}/messages", {"content": "x"}, 201),
         ("POST", "/sessions/{session}/messages/batch", {"messages": [{"content": "x"}]}, 201),

@@ -40,8 +40,7 @@ def responses_of(handler: HTTPRouteHandler, is_guarded: bool, schemas: Schemas) 
     if answer is not None:
         success["content"] = {"application/json": {"schema": schemas.reference(answer)}}
     elif handler.opt.get(BINARY):
-        bytes_ = {} if "HEAD" in handler.http_methods else {"type": "string", "format": "binary"}
-        success["content"] = {handler.opt[BINARY]: {"schema": bytes_}}
+        success["content"] = {handler.opt[BINARY]: {"schema": {"type": "string", "format": "binary"}}}
         success["description"] = "The bytes."
     elif STREAM in handler.opt:
         success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -52,10 +51,9 @@ def responses_of(handler: HTTPRouteHandler, is_guarded: bool, schemas: Schemas) 
     for status, description in handler.opt.get(ALSO, {}).items():
         responses[str(status)] = success | {"description": description}
     responses |= _empty_answers(handler)
-    if handler.opt.get(BINARY) and "GET" in handler.http_methods:
+    if handler.opt.get(BINARY):
         headers = success["headers"] | {"Content-Range": {"schema": {"type": "string"}}}
         responses["206"] = success | {"description": "The range that `Range` named.", "headers": headers}
-    if handler.opt.get(BINARY):
         responses["304"] = {"description": "Not changed since the ETag in If-None-Match."}
     by_status: dict[int, list[type[DomainError]]] = defaultdict(list)
     for refusal in _refusals(handler, is_guarded):

@@ -26,7 +26,8 @@ DESCRIPTION = """The place where AI agents keep their conversations.
 
 Send an API key or a JWT as `Authorization: Bearer …`. Every POST takes an `Idempotency-Key`: the same key and body
 within 24 hours give the first answer again, with `Idempotent-Replayed: true`, and have no second effect.
-Ids may come in upper case (RFC 9562, section 4); they are answered in lower case.
+Every address that takes GET takes HEAD: the same status and headers, without the body. It waits for nothing, and of a
+stream it takes no place. Ids may come in upper case (RFC 9562, section 4); they are answered in lower case.
 Every error is an `application/problem+json` (RFC 9457) with a stable `code` that `/problems/{code}` explains.
 """
 
@@ -48,7 +49,7 @@ UPLOAD_BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """In the order in which a reader looks for them; the framework keeps them in none."""
 
 TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
