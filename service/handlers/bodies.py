@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import types
+from collections.abc import Collection
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 from litestar import Request
 
-from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType
+from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType, UnsupportedPatch
 from service.domain.json_text import fault_of
 from service.handlers.queries import QUERY_FAULTS_KEY
 
@@ -23,6 +24,10 @@ FAULTS_MAX = 100
 PLACE = re.compile(r"^(?P<message>.*) - at `\$?(?P<place>[^`]*)`$", re.DOTALL)
 UTF8_NAMES = frozenset({"utf-8", "utf8"})
 
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+"""RFC 7396: what every PATCH of ours is; taken beside plain JSON."""
+
 
 class HoldfastRequest(Request[Any, Any, Any]):
     """A request whose `json()` is the handler's `data` Struct: decoded once, strictly, from the bytes.
@@ -34,7 +39,7 @@ class HoldfastRequest(Request[Any, Any, Any]):
         """The body as the type that the handler declares for `data`.
 
         Raises:
-            UnsupportedMediaType: the body is not sent as plain JSON.
+            UnsupportedMediaType: the body is not sent as plain JSON, or of a PATCH as a merge patch.
             InvalidRequest: naming every fault of the query and of the body.
         """
         field = self.route_handler.parsed_data_field
@@ -50,8 +55,9 @@ class HoldfastRequest(Request[Any, Any, Any]):
 
     async def checked_body(self) -> bytes:
         """The body, once its media type and its text are known to be fit for decoding."""
-        if not is_plain_json(self.headers.get("content-type", "")) or self.headers.get("content-encoding"):
-            raise UnsupportedMediaType
+        is_taken = is_one_of(taken_by(self.method), self.headers.get("content-type", ""))
+        if not is_taken or self.headers.get("content-encoding"):
+            raise UnsupportedPatch if self.method == "PATCH" else UnsupportedMediaType
         body = await self.body()
         fault = fault_of(body)
         if fault is not None:
@@ -59,10 +65,15 @@ class HoldfastRequest(Request[Any, Any, Any]):
         return body
 
 
-def is_plain_json(content_type: str) -> bool:
-    """Whether the header says JSON in UTF-8 (RFC 8259: no other encoding is JSON)."""
+def taken_by(method: str) -> tuple[str, ...]:
+    """The media types of the bodies that a method takes."""
+    return (JSON, MERGE_PATCH) if method == "PATCH" else (JSON,)
+
+
+def is_one_of(taken: Collection[str], content_type: str) -> bool:
+    """Whether the header says one of these kinds of JSON, in UTF-8 (RFC 8259: no other encoding is JSON)."""
     media_type, _, parameters = content_type.partition(";")
-    if media_type.strip().lower() != "application/json":
+    if media_type.strip().lower() not in taken:
         return False
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")

@@ -20,6 +20,7 @@ from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
+from service.handlers.bodies import taken_by
 from service.handlers.encoding import encode
 from service.handlers.queries import QUERY_FAULTS_KEY, name_of
 from service.log import get_logger
@@ -107,6 +108,8 @@ def headers_of(error: DomainError) -> dict[str, str]:
             headers["Retry-After"] = str(error.after_seconds)
         case errors.RequestTimeout():
             headers["Connection"] = "close"
+        case errors.UnsupportedPatch():
+            headers["Accept-Patch"] = ", ".join(taken_by("PATCH"))  # RFC 5789, section 3.1
         case errors.MethodNotAllowed():
             headers["Allow"] = ", ".join(error.extras["allowed_methods"])
         case errors.RangeNotSatisfiable():

@@ -32,6 +32,9 @@ from service.domain.session import METADATA_BYTES_MAX
 FORM_OVERHEAD_BYTES_MAX = 64 * 1024
 """What boundaries, part headers and the `metadata` field add to a file in a form."""
 
+CHARSET_FIELD = "_charset_"
+"""A form's own note of its encoding (HTML, 4.10.21.8): names and metadata are read as UTF-8, whatever it says."""
+
 FIELDS_MAX = 4
 """One more than make sense, so that the answer can name the one too many."""
 
@@ -165,6 +168,9 @@ async def _receive_form(
             file = (filename, media_type_of(segment.content_type or ""), size, sha256)
         elif segment.name == "metadata" and metadata is None:
             metadata = _metadata(await _small(_bytes_of(events)))
+        elif segment.name == CHARSET_FIELD:
+            async for _ in _bytes_of(events):
+                continue
         else:
             name = "body" if not segment.name else f"body.{segment.name[:100]}"
             known = segment.name in {"file", "metadata"}

@@ -24,6 +24,7 @@ REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.TooManyStreams: ("Retry-After",),
     errors.TooManyWaits: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
+    errors.UnsupportedPatch: ("Accept-Patch",),
 }
 
 
@@ -94,7 +95,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
         refusals += [errors.InvalidRequest, errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable]
         refusals.append(errors.RateLimited)
     if handler.parsed_data_field is not None:
-        refusals.append(errors.UnsupportedMediaType)
+        refusals.append(errors.UnsupportedPatch if "PATCH" in handler.http_methods else errors.UnsupportedMediaType)
     if "cursor" in handler.parsed_fn_signature.parameters:
         refusals.append(errors.InvalidCursor)
     if "If-Match" in handler.opt.get(CONDITIONAL, ()):

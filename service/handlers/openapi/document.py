@@ -17,6 +17,7 @@ from litestar.routes import HTTPRoute
 
 from service import __version__
 from service.handlers.authentication import scopes_of
+from service.handlers.bodies import taken_by
 from service.handlers.openapi import HIDDEN, UPLOAD
 from service.handlers.openapi.answers import answer_of, responses_of
 from service.handlers.openapi.parameters import parameters_of
@@ -118,7 +119,11 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: Schemas) -> dict[s
     if body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas.reference(body.annotation)}},
+            "content": {
+                media_type: {"schema": schemas.reference(body.annotation)}
+                for method in handler.http_methods
+                for media_type in taken_by(method)
+            },
         }
     if handler.opt.get(UPLOAD):
         operation["requestBody"] = UPLOAD_BODY
