@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from service.domain.near_names import with_nearest
+
 CONNECTIONS_PER_PROCESS = 16
 """Sixteen statements in flight saturate one process (measured); more connections only cost PostgreSQL memory."""
 
@@ -136,7 +138,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if name.startswith("HOLDFAST_") and name not in VARIABLES.values() and not name.startswith(SERVICE_LINKS)
     )
     if unknown:
-        raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}.")
+        said = f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}."
+        raise SettingsError(with_nearest(said, unknown[0], VARIABLES.values()))
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:

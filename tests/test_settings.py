@@ -163,7 +163,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence_that_names_the_variable(var
 
     said = str(refused.value)
     assert variable in said
-    assert re.fullmatch(r"[^\n]+[.)\w]", said)
+    assert re.fullmatch(r"[^\n]+[.?)\w]", said)
     assert "msgspec" not in said
     assert "$" not in said
 
@@ -180,6 +180,7 @@ def test_a_misspelt_variable_is_answered_with_the_known_ones():
         read_settings(MINIMAL | {"HOLDFAST_LOGLEVEL": "info"})
 
     assert all(variable in str(refused.value) for variable in VARIABLES.values())
+    assert "Did you mean `HOLDFAST_LOG_LEVEL`?" in str(refused.value)
 
 
 def test_a_secret_of_32_bytes_is_long_enough_also_in_fewer_characters():

@@ -20,6 +20,7 @@ from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
+from service.handlers.addresses import nowhere
 from service.handlers.bodies import taken_by
 from service.handlers.encoding import encode
 from service.handlers.queries import QUERY_FAULTS_KEY, name_of
@@ -193,7 +194,7 @@ def _translated(request: Request[Any, Any, Any], error: HTTPException) -> Domain
         case ValidationException():
             return errors.InvalidRequest(_faults(request, error))
         case NotFoundException():
-            return errors.NotFound()
+            return errors.NotFound(nowhere(request.app, request.scope["path"]))
         case MethodNotAllowedException():
             return errors.MethodNotAllowed(allowed_methods=_allowed_methods(error))
         case ClientException() if error.status_code == HTTP_413_REQUEST_ENTITY_TOO_LARGE:

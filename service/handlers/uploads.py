@@ -27,10 +27,13 @@ from service.blobs import BlobStore
 from service.domain.attachment import DEFAULT_FILENAME, filename_faults, media_type_of
 from service.domain.errors import AttachmentTooLarge, Fault, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from service.domain.json_text import fault_of
+from service.domain.near_names import shown, with_nearest
 from service.domain.session import METADATA_BYTES_MAX
 
 FORM_OVERHEAD_BYTES_MAX = 64 * 1024
 """What boundaries, part headers and the `metadata` field add to a file in a form."""
+
+FIELDS = ("file", "metadata")
 
 CHARSET_FIELD = "_charset_"
 """A form's own note of its encoding (HTML, 4.10.21.8): names and metadata are read as UTF-8, whatever it says."""
@@ -172,9 +175,10 @@ async def _receive_form(
             async for _ in _bytes_of(events):
                 continue
         else:
-            name = "body" if not segment.name else f"body.{segment.name[:100]}"
-            known = segment.name in {"file", "metadata"}
-            raise InvalidRequest([Fault(name, "Given more than once" if known else "Unknown field")])
+            name = "body" if not segment.name else f"body.{shown(segment.name)}"
+            is_known = segment.name in FIELDS
+            fault = "Given more than once" if is_known else with_nearest("Unknown field", segment.name or "", FIELDS)
+            raise InvalidRequest([Fault(name, fault)])
     if file is None:
         raise InvalidRequest([Fault("body.file", "Required")])
     filename, content_type, size, sha256 = file
