@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request
 
 from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType, UnsupportedPatch
-from service.domain.json_text import fault_of
+from service.domain.json_flaws import faults_of, faults_of_unparsed
 from service.handlers.body_faults import faults_of_type
 from service.handlers.queries import QUERY_FAULTS_KEY
 
@@ -54,9 +54,9 @@ class HoldfastRequest(Request[Any, Any, Any]):
         if not is_taken or self.headers.get("content-encoding"):
             raise UnsupportedPatch if self.method == "PATCH" else UnsupportedMediaType
         body = await self.body()
-        fault = fault_of(body)
-        if fault is not None:
-            raise InvalidRequest([Fault("body", fault)])
+        faults = faults_of(body, "body")
+        if faults:
+            raise InvalidRequest(faults)
         return body
 
 
@@ -88,13 +88,9 @@ def decoded(body: bytes, kind: Any) -> Any:
     except msgspec.ValidationError as error:
         raise InvalidRequest(faults_of_type(body, kind, error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest([Fault("body", f"Not JSON: {_reason(error)}")]) from None
+        raise InvalidRequest(faults_of_unparsed(body, error, "body")) from None
 
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).removeprefix("JSON is malformed: ") if isinstance(error, msgspec.DecodeError) else "malformed"

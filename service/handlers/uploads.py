@@ -26,7 +26,7 @@ from multipart import (
 from service.blobs import BlobStore
 from service.domain.attachment import DEFAULT_FILENAME, filename_faults, media_type_of
 from service.domain.errors import AttachmentTooLarge, Fault, InvalidRequest, RequestTimeout, UnsupportedMediaType
-from service.domain.json_text import fault_of
+from service.domain.json_flaws import faults_of, faults_of_unparsed
 from service.domain.near_names import shown, with_nearest
 from service.domain.session import METADATA_BYTES_MAX
 
@@ -224,13 +224,15 @@ async def _small(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def _metadata(text: bytes) -> dict[str, Any]:
-    fault = fault_of(text)
-    if fault is not None:
-        raise InvalidRequest([Fault("body.metadata", fault)])
+    faults = faults_of(text, "body.metadata")
+    if faults:
+        raise InvalidRequest(faults)
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         raise InvalidRequest([Fault("body.metadata", "Expected a JSON object")]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(faults_of_unparsed(text, error, "body.metadata")) from None
 
 
 async def _store(chunks: AsyncIterator[bytes], blobs: BlobStore, key: str, size_max: int) -> tuple[int, bytes]:

@@ -8,6 +8,7 @@ import pytest
 from forms import FORM, file_part, form, part
 
 CALLS = [{"tool_name": "search", "arguments": {}}]
+JSON = {"Content-Type": "application/json"}
 MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -145,3 +146,24 @@ async def test_a_form_of_nothing_but_the_note_lacks_its_file(api, path):
 
     assert [(fault["path"], fault["message"]) for fault in answer.json()["errors"]] == [("body.file", "Required")]
     assert (await api.get(f"{path}/attachments")).json()["data"] == []
+
+
+HALF = rb'{"content":"cut \ud83d"}'
+
+
+async def test_half_of_an_emoji_is_said_to_be_that_and_where_it_is(api, path):
+    """As `JSON.stringify({content: "cut 😀".slice(0, 5)})` writes it."""
+    answers = [
+        await api.post(f"{path}/messages", content=HALF, headers=JSON),
+        await api.post(f"{path}/messages/batch", content=b'{"messages":[{"content":"x"},' + HALF + b"]}", headers=JSON),
+        await api.patch(path, content=rb'{"metadata":{"k":["\ud83d"]}}', headers=JSON),
+    ]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(400, "invalid_request")] * 3
+    assert [answer.json()["errors"][0]["path"] for answer in answers] == [
+        "body.content",
+        "body.messages[1].content",
+        "body.metadata.k[0]",
+    ]
+    assert answers[0].json()["detail"].startswith("body.content: Half of a character: `\\ud83d` at byte 16 ")
+    assert all("Not JSON" not in answer.text for answer in answers)
