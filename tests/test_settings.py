@@ -42,6 +42,7 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
             "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
+            "HOLDFAST_CORS_ORIGINS": "https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
             "HOLDFAST_FAULT": "after_commit:3",
         }
     )
@@ -64,9 +65,16 @@ def test_every_variable_sets_its_field():
         rate_limit="600/minute",
         tenant_rate_limit="1/day",
         trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
+        cors_origins="https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
         fault="after_commit:3",
     )
     assert settings.proxies == ["10.0.0.7", "192.168.0.0/24", "::1"]
+    assert settings.origins == [
+        "https://app.example",
+        "http://localhost:5173",
+        "capacitor://localhost",
+        "http://[::1]:3000",
+    ]
     assert settings.files_folder == Path("/var/lib/holdfast/files")
     assert settings.clamd_address == ("localhost", 3310)
 
@@ -150,6 +158,21 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_TRUSTED_PROXIES", "*"),
         ("HOLDFAST_TRUSTED_PROXIES", "proxy.example"),
         ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("HOLDFAST_CORS_ORIGINS", "app.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example/"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example/page"),
+        ("HOLDFAST_CORS_ORIGINS", "https://*.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example,*"),
+        ("HOLDFAST_CORS_ORIGINS", "https://App.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example:443"),
+        ("HOLDFAST_CORS_ORIGINS", "http://app.example:80"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example:0"),
+        ("HOLDFAST_CORS_ORIGINS", "https://user@app.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example http://localhost"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example\nx"),
+        ("HOLDFAST_CORS_ORIGINS", "https://bücher.example"),
+        ("HOLDFAST_CORS_ORIGINS", "null"),
+        ("HOLDFAST_CORS_ORIGINS", ","),
         ("HOLDFAST_FAULT", "commit"),
         ("HOLDFAST_FAULT", "after_commit:0"),
         ("HOLDFAST_FAULT", "after_commit:x"),

@@ -100,6 +100,12 @@ class Served:
         self.edge, self._server, self._address, self._key = edge, server, address, key
         self._clients: list[Client] = []
 
+    @property
+    def url(self) -> str:
+        """Where it listens, for clients that speak HTTP themselves."""
+        host, port = self._address
+        return f"http://{host}:{port}"
+
     async def connect(self, **options: Any) -> Client:
         reader, writer = await asyncio.open_connection(*self._address, **options)
         client = Client(reader, writer, self._key)
