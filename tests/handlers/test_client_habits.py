@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 from forms import FORM, file_part, form, part
+from sockets import DEADLINE_SECONDS
 
 CALLS = [{"tool_name": "search", "arguments": {}}]
 JSON = {"Content-Type": "application/json"}
@@ -111,6 +113,7 @@ async def test_an_event_sources_stand_in_sends_the_last_id_in_the_address(api, p
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "٣", "9" * 400, "9007199254740993"])
 async def test_a_last_id_in_the_address_that_is_none_is_refused_there(api, path, last):
+    await api.delete(path)  # so that a stream ends by itself
     answer = await api.get(f"{path}/events/stream", params={"lastEventId": last})
 
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
@@ -118,8 +121,9 @@ async def test_a_last_id_in_the_address_that_is_none_is_refused_there(api, path,
 
 
 async def test_an_id_that_no_event_has_yet_and_one_of_another_stream_are_refused(api, path):
-    beyond = await api.get(f"{path}/events/stream", params={"lastEventId": "1000"})
-    foreign = await api.get("/events/stream", params={"lastEventId": "1000"})
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        beyond = await api.get(f"{path}/events/stream", params={"lastEventId": "1000"})
+        foreign = await api.get("/events/stream", params={"lastEventId": "1000"})
 
     assert [(answer.status_code, answer.json()["code"]) for answer in (beyond, foreign)] == [
         (400, "invalid_cursor"),
