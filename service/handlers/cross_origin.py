@@ -74,7 +74,12 @@ class CrossOrigin:
 
     def headers_for(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """What goes on the answer, whatever it is: a success, a refusal, a stream."""
-        return [*self._allowed(scope), EXPOSED]
+        if self._is_for_all:
+            return [(b"access-control-allow-origin", b"*"), EXPOSED]
+        origin = header_of(scope, b"origin")
+        if origin not in self._origins:
+            return [VARY_BY_ORIGIN]
+        return [(b"access-control-allow-origin", origin), VARY_BY_ORIGIN, EXPOSED]
 
     async def answer_preflight(self, scope: Scope, send: Send) -> None:
         """Tell a browser what it may send. No credentials are looked at, and no limit counts it: browsers send none.
@@ -84,14 +89,6 @@ class CrossOrigin:
         scope["path_template"] = PREFLIGHT
         await send({"type": "http.response.start", "status": 204, "headers": PREFLIGHT_HEADERS})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def _allowed(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        if self._is_for_all:
-            return [(b"access-control-allow-origin", b"*")]
-        origin = header_of(scope, b"origin")
-        if origin not in self._origins:
-            return [VARY_BY_ORIGIN]
-        return [(b"access-control-allow-origin", origin), VARY_BY_ORIGIN]
 
 
 def is_preflight(scope: Any) -> bool:
