@@ -81,6 +81,13 @@ async def test_a_bulk_of_one_session_gives_way_to_another_tenant_and_to_another_
     assert await sessions_of_next(database, 5) == [NEW, OTHER, OLD, OLD, OLD]
 
 
+async def test_two_bulks_of_one_tenant_take_turns(database: Database):
+    await waiting(database, "a", OLD, 3)
+    await waiting(database, "a", NEW, 3)
+
+    assert await sessions_of_next(database, 6) == [NEW, OLD, NEW, OLD, NEW, OLD]
+
+
 async def test_with_all_of_them_in_work_each_tenant_and_each_session_has_one_before_any_has_two(database: Database):
     await waiting(database, "a", OLD, FLOOD)
     await waiting(database, "a", NEW, 2)
