@@ -14,7 +14,7 @@ from service.store.events import cause_parameters
 
 DUE = "status <> 'ended' AND expires_at <= statement_timestamp() AND expires_minute <= statement_timestamp()"
 
-CROWD = 1000
+CROWD = 200
 """As many sessions that are due are looked at to see whose they are. Where there are more, every tenant is asked."""
 
 DUE_TENANTS = Statement(

@@ -14,7 +14,7 @@ from service.store.engine import Statement, Tx
 LATE = "c.status = 'pending' AND c.expires_at <= statement_timestamp() AND s.expires_at > statement_timestamp()"
 """Without those of sessions whose time is over: these are recorded with the end of their session, in its order."""
 
-CROWD = 1000
+CROWD = 200
 """As many calls that are late are looked at to see whose they are. Where there are more, every tenant is asked."""
 
 TENANTS = Statement(

@@ -89,4 +89,17 @@ OF_TURNS = (
         ("tests/workers/test_expiry_turns.py::test_a_call_of_another_tenant_is_recorded_after_one_batch_of_a_flood",),
         r"assert [4-7] == 2",
     ),
+    Bug(
+        "deliveries-by-age",
+        "webhooks are sent by age, so the endpoints of one tenant with a flood fill a turn",
+        (
+            Edit(
+                "service/store/deliveries.py",
+                "rank <= :doubtful ORDER BY place, due_at LIMIT :limit",
+                "rank <= :doubtful ORDER BY due_at LIMIT :limit",
+            ),
+        ),
+        ("tests/workers/test_delivery_turns.py",),
+        r"assert \[\] == \[UUID",
+    ),
 )

@@ -10,7 +10,7 @@ from service.log import get_logger
 from service.store import late_calls
 from service.store.engine import Database
 
-BATCH_CALLS_MAX = 200
+BATCH_CALLS_MAX = 50
 """Of one tenant before the next one's turn. Each is a short transaction of its own, under its session's lock."""
 
 LOG = get_logger("expiry")
