@@ -57,6 +57,13 @@ OF_TURNS = (
         r"At index 1 diff: UUID\('[0-]+2'\) != UUID\('[0-]+1'\)",
     ),
     Bug(
+        "claims-at-once",
+        "two claims of files at once do not see each other, and take the same turn",
+        (Edit("service/store/inspections.py", "    await tx.value(LEAD_CLAIMS, lock=CLAIMS_LOCK)\n", ""),),
+        (INSPECTION_TURNS + "test_a_claim_waits_for_one_that_is_being_made_and_counts_it",),
+        r"At index 1 diff: UUID\('[0-]+1'\) != UUID\('[0-]+3'\)",
+    ),
+    Bug(
         "files-of-a-held-session-stop-all",
         "while a request holds the file whose turn it is, no other file is inspected",
         (Edit("service/store/inspections.py", " UNION ALL SELECT * FROM oldest) due", ") due"),),

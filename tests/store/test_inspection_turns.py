@@ -19,6 +19,14 @@ FLOOD = 300
 OLD, NEW, OTHER = UUID(int=1), UUID(int=2), UUID(int=3)
 """Two sessions of one tenant, of which the first was opened first, and one of another tenant."""
 
+DEADLINE_SECONDS = 60.0
+POLL_SECONDS = 0.01
+
+WAITS_FOR_A_LOCK = """
+    SELECT FROM pg_locks l JOIN pg_stat_activity s ON s.pid = l.pid
+    WHERE NOT l.granted AND s.datname = current_database()
+"""
+
 WAIT = """
     INSERT INTO attachments (tenant_id, session_id, id, filename, content_type, declared_content_type, size, sha256,
         attachment_type, status, properties, metadata, uploaded_at, due_at, attempt_count, lease_token)
@@ -106,6 +114,21 @@ async def test_claims_at_once_are_shared_like_claims_one_after_the_other(databas
     claims = await asyncio.gather(*(claimed(database) for _ in range(3)))
 
     assert {claim.session_id for claim in claims} == {OLD, NEW, OTHER}
+
+
+async def test_a_claim_waits_for_one_that_is_being_made_and_counts_it(database: Database):
+    await waiting(database, "a", OLD, 2)
+    await waiting(database, "b", OTHER)
+    async with database.begin() as tx:
+        first = await inspections.claim(tx)
+        claiming = asyncio.create_task(claimed(database))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not (claiming.done() or await query(database, WAITS_FOR_A_LOCK)):  # noqa: ASYNC110 - PostgreSQL's own
+                await asyncio.sleep(POLL_SECONDS)
+    second = await claiming
+
+    assert first is not None
+    assert (first.session_id, second.session_id) == (OLD, OTHER)
 
 
 async def test_a_flood_that_keeps_coming_takes_every_second_turn_and_no_more(database: Database):
