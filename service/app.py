@@ -31,6 +31,7 @@ from service.handlers import (
 )
 from service.handlers.authentication import Authenticator
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
+from service.handlers.cross_origin import CrossOrigin
 from service.handlers.edge import Edge
 from service.handlers.event_sources import find_behind
 from service.handlers.parts import Parts
@@ -137,7 +138,8 @@ def create_app(settings: Settings) -> Edge:
         openapi_config=None,
         logging_config=None,
     )
-    return Edge(app, metrics, drain)
+    cross_origin = CrossOrigin(settings.origins) if settings.origins else None
+    return Edge(app, metrics, drain, cross_origin)
 
 
 def _rates(settings: Settings, metrics: Metrics) -> Rates | None:

@@ -12,6 +12,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from service.domain.near_names import with_nearest
+
 CONNECTIONS_PER_PROCESS = 16
 """Sixteen statements in flight saturate one process (measured); more connections only cost PostgreSQL memory."""
 
@@ -35,6 +37,7 @@ VARIABLES = {
     "rate_limit": "HOLDFAST_RATE_LIMIT",
     "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
     "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
+    "cors_origins": "HOLDFAST_CORS_ORIGINS",
     "fault": "HOLDFAST_FAULT",
 }
 """Every variable that Holdfast reads, by the field that it sets; `docs/operations.md` explains each."""
@@ -47,6 +50,12 @@ JWT_SECRET_BYTES_MIN = 32
 
 RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 """Up to 999,999,999, which nobody reaches: a limit, and never a number that Redis cannot count to."""
+
+ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
+"""As browsers write it (RFC 6454, section 6.2): ASCII, lower case; of apps, too, such as `capacitor://localhost`."""
+
+DEFAULT_PORTS = {("http", "80"), ("https", "443")}
+"""Left out by browsers, so an origin with one of them would be that of no page."""
 
 FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
 """A point of `service/faults.py`, and at which passing of it the process ends."""
@@ -97,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     tenant_rate_limit: str | None = None
     trusted_proxies: str | None = None
+    cors_origins: str | None = None
     fault: str | None = None
 
     @property
@@ -107,13 +117,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def proxies(self) -> list[str]:
         """Who may say for whom a request is passed on."""
-        return [proxy.strip() for proxy in (self.trusted_proxies or "").split(",") if proxy.strip()]
+        return _listed(self.trusted_proxies)
+
+    @property
+    def origins(self) -> list[str]:
+        """Whose pages browsers may let read what is answered: exact origins, or `*` alone for all; none: off."""
+        return _listed(self.cors_origins)
 
     @property
     def clamd_address(self) -> tuple[str, int] | None:
         """Host and port of the virus scanner, where there is one."""
         host, _, port = (self.clamd or "").rpartition(":")
         return (host.strip("[]"), int(port)) if host else None
+
+
+def _listed(text: str | None) -> list[str]:
+    return [entry.strip() for entry in (text or "").split(",") if entry.strip()]
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -136,7 +155,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         if name.startswith("HOLDFAST_") and name not in VARIABLES.values() and not name.startswith(SERVICE_LINKS)
     )
     if unknown:
-        raise SettingsError(f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}.")
+        said = f"Unknown variable {unknown[0]}. Known are: {', '.join(sorted(VARIABLES.values()))}."
+        raise SettingsError(with_nearest(said, unknown[0], VARIABLES.values()))
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
     except msgspec.ValidationError as error:
@@ -176,6 +196,7 @@ def _check(settings: Settings) -> None:
             "number of its passing, such as after_commit:3. Unset it wherever the service is to live."
         )
     _check_limits(settings)
+    _check_origins(settings)
 
 
 def _check_limits(settings: Settings) -> None:
@@ -193,6 +214,23 @@ def _check_limits(settings: Settings) -> None:
             "HOLDFAST_TRUSTED_PROXIES must be addresses or networks with commas between them, "
             "such as 10.0.0.7,192.168.0.0/24."
         )
+
+
+def _check_origins(settings: Settings) -> None:
+    if settings.cors_origins is None or settings.origins == ["*"]:
+        return
+    wrong = next((origin for origin in settings.origins if not _is_origin(origin)), None)
+    if wrong is not None or not settings.origins:
+        raise SettingsError(
+            f"HOLDFAST_CORS_ORIGINS holds {wrong or 'nothing'!r}; it must be origins as browsers send them, with "
+            "commas between them, such as https://app.example,http://localhost:5173 (no path, no slash at the end, no "
+            "default port, lower case), or * alone for all."
+        )
+
+
+def _is_origin(text: str) -> bool:
+    match = ORIGIN.fullmatch(text)
+    return match is not None and (match["scheme"], match["port"]) not in DEFAULT_PORTS
 
 
 def _is_network(text: str) -> bool:

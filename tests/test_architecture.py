@@ -69,7 +69,7 @@ DOORS: dict[str, set[str]] = {
     "encoding": {"copies", "store"},
     "resolver": set(),
     "ids": set(),
-    "settings": set(),
+    "settings": {"domain"},
     "metrics": set(),
     "running": set(),
     "log": {"settings"},

@@ -42,6 +42,7 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
             "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
+            "HOLDFAST_CORS_ORIGINS": "https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
             "HOLDFAST_FAULT": "after_commit:3",
         }
     )
@@ -64,9 +65,16 @@ def test_every_variable_sets_its_field():
         rate_limit="600/minute",
         tenant_rate_limit="1/day",
         trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
+        cors_origins="https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
         fault="after_commit:3",
     )
     assert settings.proxies == ["10.0.0.7", "192.168.0.0/24", "::1"]
+    assert settings.origins == [
+        "https://app.example",
+        "http://localhost:5173",
+        "capacitor://localhost",
+        "http://[::1]:3000",
+    ]
     assert settings.files_folder == Path("/var/lib/holdfast/files")
     assert settings.clamd_address == ("localhost", 3310)
 
@@ -150,6 +158,21 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("HOLDFAST_TRUSTED_PROXIES", "*"),
         ("HOLDFAST_TRUSTED_PROXIES", "proxy.example"),
         ("HOLDFAST_TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("HOLDFAST_CORS_ORIGINS", "app.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example/"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example/page"),
+        ("HOLDFAST_CORS_ORIGINS", "https://*.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example,*"),
+        ("HOLDFAST_CORS_ORIGINS", "https://App.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example:443"),
+        ("HOLDFAST_CORS_ORIGINS", "http://app.example:80"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example:0"),
+        ("HOLDFAST_CORS_ORIGINS", "https://user@app.example"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example http://localhost"),
+        ("HOLDFAST_CORS_ORIGINS", "https://app.example\nx"),
+        ("HOLDFAST_CORS_ORIGINS", "https://bücher.example"),
+        ("HOLDFAST_CORS_ORIGINS", "null"),
+        ("HOLDFAST_CORS_ORIGINS", ","),
         ("HOLDFAST_FAULT", "commit"),
         ("HOLDFAST_FAULT", "after_commit:0"),
         ("HOLDFAST_FAULT", "after_commit:x"),
@@ -163,7 +186,7 @@ def test_what_cannot_be_used_is_said_in_one_sentence_that_names_the_variable(var
 
     said = str(refused.value)
     assert variable in said
-    assert re.fullmatch(r"[^\n]+[.)\w]", said)
+    assert re.fullmatch(r"[^\n]+[.?)\w]", said)
     assert "msgspec" not in said
     assert "$" not in said
 
@@ -180,6 +203,7 @@ def test_a_misspelt_variable_is_answered_with_the_known_ones():
         read_settings(MINIMAL | {"HOLDFAST_LOGLEVEL": "info"})
 
     assert all(variable in str(refused.value) for variable in VARIABLES.values())
+    assert "Did you mean `HOLDFAST_LOG_LEVEL`?" in str(refused.value)
 
 
 def test_a_secret_of_32_bytes_is_long_enough_also_in_fewer_characters():

@@ -36,8 +36,11 @@ REACTIONS: Mapping[EventType, tuple[Reaction, ...]] = {
 
 
 async def next_batch(tx: Tx) -> list[OutboxRow]:
-    """The oldest events that wait. Once there is none, all that was committed before the call has been relayed."""
-    return await outbox.oldest(tx, BATCH_ROWS_MAX)
+    """The events to relay next, of each tenant its oldest ones in equal shares.
+
+    Once there is none, all that was committed before the call has been relayed.
+    """
+    return await outbox.next_rows(tx, BATCH_ROWS_MAX)
 
 
 async def relay_batch(tx: Tx, batch: list[OutboxRow]) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:

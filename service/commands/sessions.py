@@ -30,7 +30,7 @@ from service.domain.session import (
     renews_time,
 )
 from service.ids import new_id
-from service.store import attachments, blobs, expiry, idempotency
+from service.store import attachments, blobs, expiry, idempotency, inspections
 from service.store import sessions as store
 from service.store.engine import Tx
 
@@ -227,14 +227,15 @@ async def purge_session(tx: Tx, caller: Caller, session_id: UUID, versions: froz
     lost = await attachments.digests(tx, session_id)
     await store.erase(tx, caller.tenant_id, session_id)
     await blobs.exchange(tx, caller.tenant_id, gained=[], lost=lost, quota=None)
+    await inspections.forget_session(tx, caller.tenant_id, session_id)
 
 
-async def expire_sessions(tx: Tx, limit: int) -> list[UUID]:
-    """Record the end of sessions whose time is over, each with exactly one `session.expired`; which.
+async def expire_sessions(tx: Tx, tenant_id: str, limit: int) -> list[UUID]:
+    """Record the end of a tenant's sessions whose time is over, each with exactly one `session.expired`; which.
 
     Their open tool calls are cancelled before it, in the same transaction.
     """
-    due = await expiry.lock_due(tx, limit)
+    due = await expiry.lock_due(tx, tenant_id, limit)
     if not due:
         return []
     cause = Cause(actor=EXPIRY, request_id=None)

@@ -216,6 +216,10 @@ class UnsupportedMediaType(DomainError):
     code = "unsupported_media_type"
 
 
+class UnsupportedPatch(UnsupportedMediaType):
+    """Send the patch as 'application/merge-patch+json' or 'application/json', without a Content-Encoding."""
+
+
 class InvalidReference(DomainError):
     """The request refers to something that cannot be used here."""
 

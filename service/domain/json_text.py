@@ -25,15 +25,21 @@ STRING = rb'"(?:[^"\\]|\\.?)*+(?:"|\Z)'
 NESTING_TOKEN = re.compile(STRING + rb"|[\[\]{}]", re.DOTALL)
 NUMBER_TOKEN = re.compile(STRING + rb"|-?\d[\d.eE+-]*", re.DOTALL)
 
+NOT_UTF8 = "The body is not UTF-8"
+HAS_NUL = "Text may not hold the character NUL (\\u0000)"
+
 
 def fault_of(text: bytes) -> str | None:
-    """The first rule that `text` breaks, as a sentence for a person; None when it may be parsed."""
+    """The first rule that `text` breaks, as a sentence for a person; None when it may be parsed.
+
+    Where it is broken is searched for by `json_flaws`, and only then: almost every body breaks none.
+    """
     try:
         text.decode()
     except UnicodeDecodeError:
-        return "The body is not UTF-8"
+        return NOT_UTF8
     if b"\\u0000" in text and NUL_ESCAPE.search(text):
-        return "Text may not hold the character NUL (\\u0000)"
+        return HAS_NUL
     if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
         return f"The JSON is nested deeper than {DEPTH_MAX} levels"
     if LONG_DIGITS.search(text) and _has_long_integer(text):

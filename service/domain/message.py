@@ -31,6 +31,8 @@ PARTS_MAX = 100
 TEXT_CHARACTERS_MAX = RESULT_CHARACTERS_MAX
 """A tool's text is the result of its call, so both have one limit."""
 
+NULL_ALONE = "Expected `str | array`, got `null`, which is taken only beside `tool_calls`"
+
 Text = Annotated[str, Meta(min_length=1, max_length=TEXT_CHARACTERS_MAX)]
 TokenCount = Annotated[int, Meta(ge=0, le=2**53)]
 Cost = Annotated[float, Meta(ge=0)]
@@ -79,14 +81,14 @@ class Usage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A message as a caller sends it.
 
-    `attachment_ids`: files of the session that belong to it; those that its parts name belong to it anyway.
-    `tool_calls`: what an assistant asks to run. `tool_call_id`: which call a tool message completes, by our id or the
-    provider's; a call that was rejected, cancelled or has expired stays as it is, and a context shows the message as
-    its result. The content of a tool message is a result: at most 100,000 characters, counted in a text, or in the JSON
-    of a list of parts.
+    `content`: null only beside `tool_calls`, as OpenAI answers it; it is the empty string then. `attachment_ids`: files
+    of the session that belong to it; those that its parts name belong to it anyway. `tool_calls`: what an assistant
+    asks to run. `tool_call_id`: which call a tool message completes, by our id or the provider's; a call that was
+    rejected, cancelled or has expired stays as it is, and a context shows the message as its result. The content of a
+    tool message is a result: at most 100,000 characters, counted in a text, or in the JSON of a list of parts.
     """
 
-    content: Content
+    content: Content | None
     role: Role = Role.USER
     parent_id: UUID | None = None
     metadata: Metadata = {}
@@ -94,6 +96,11 @@ class MessageDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     attachment_ids: Annotated[list[UUID], Meta(max_length=ATTACHMENTS_PER_MESSAGE_MAX)] = []
     tool_calls: Annotated[list[ToolCallDraft], Meta(max_length=CALLS_PER_MESSAGE_MAX)] = []
     tool_call_id: ProviderCallId | None = None
+
+    def __post_init__(self) -> None:
+        """Give a message that only calls tools the one spelling in which it is stored and answered."""
+        if self.content is None and self.tool_calls:
+            msgspec.structs.force_setattr(self, "content", "")
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -116,7 +123,7 @@ class Message(msgspec.Struct, frozen=True):
 
 def attachments_of(draft: MessageDraft) -> list[UUID]:
     """The files that a draft refers to, by its parts or beside them: each once, parts first."""
-    parts = [] if isinstance(draft.content, str) else draft.content
+    parts = draft.content if isinstance(draft.content, list) else []
     named = [part.attachment_id for part in parts if isinstance(part, AttachmentPart)]
     return list(dict.fromkeys([*named, *draft.attachment_ids]))
 
@@ -133,6 +140,10 @@ def faults_of(draft: MessageDraft, path: str) -> list[Fault]:
     too_long = fault_of_result(msgspec.json.encode(draft.content)) if draft.role is Role.TOOL else None
     if too_long is not None:
         faults.append(Fault(f"{path}.content", too_long))
+    if draft.content is None:
+        faults.append(
+            Fault(f"{path}.content", "Expected `str | array`, got `null`, which is taken beside `tool_calls`")
+        )
     if draft.content == "" and not draft.tool_calls and draft.role is not Role.TOOL:
         faults.append(Fault(f"{path}.content", "Expected `str` of length >= 1"))
     if draft.metadata and len(msgspec.json.encode(draft.metadata)) > METADATA_BYTES_MAX:

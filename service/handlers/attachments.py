@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from litestar import Response, delete, get, head, post
+from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
 from service.blobs import new_key
@@ -140,23 +140,6 @@ async def download_attachment(
 
     A quarantined file is not handed out; nor, where a virus scanner is set up, is one that it has not seen.
     """
-    return await _download_file(request, session_id, attachment_id)
-
-
-@head(
-    ONE,
-    before_request=requires(Scope.SESSIONS_READ),
-    opt={BINARY: "*/*", REFUSALS: [*READING, AttachmentNotReady]},
-    operation_id="headAttachment",
-)
-async def head_attachment(
-    request: HoldfastRequest, session_id: FromPath[str], attachment_id: FromPath[str]
-) -> Response[None]:
-    """What a download would answer, without the bytes."""
-    return await _download_file(request, session_id, attachment_id)
-
-
-async def _download_file(request: HoldfastRequest, session_id: str, attachment_id: str) -> Response[Any]:
     file = await _file(request, session_id, attachment_id)
     return await _hand_out(request, file, file.sha256, file.attachment.content_type, file.attachment.filename)
 
@@ -291,7 +274,6 @@ HANDLERS = [
     upload_attachment,
     list_attachments,
     download_attachment,
-    head_attachment,
     get_attachment,
     get_text,
     get_thumbnail,

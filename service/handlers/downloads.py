@@ -13,6 +13,7 @@ from litestar.response import Stream
 
 from service.blobs import BlobMissing, BlobStore
 from service.domain.errors import AttachmentNotFound, Fault, InvalidRequest, RangeNotSatisfiable
+from service.handlers.head_requests import wants_head_only
 from service.store.blobs import Stored
 
 SAFE_HEADERS = {
@@ -70,7 +71,7 @@ async def download(request: Request[Any, Any, Any], blobs: BlobStore, file: Down
         status = 206
         headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{blob.size}"
     headers["Content-Length"] = str(span.end - span.start)
-    if request.method == "HEAD":
+    if wants_head_only(request):
         return Response(content=None, status_code=status, headers=headers)
     try:
         chunks = await blobs.get(blob.key, span.start, span.end)
@@ -103,7 +104,7 @@ def _span(request: Request[Any, Any, Any], size: int, tag: str) -> Span | None:
         RangeNotSatisfiable: it begins behind the end.
     """
     match = RANGE.fullmatch(request.headers.get("range", ""))
-    if match is None or request.headers.get("if-range", tag).strip() != tag or request.method == "HEAD":
+    if match is None or request.headers.get("if-range", tag).strip() != tag or wants_head_only(request):
         return None
     if match["suffix"] is not None:
         length = int(match["suffix"])

@@ -17,6 +17,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.domain.errors import DomainError, Stopping
 from service.draining import GRACE_SECONDS, Drain
+from service.handlers.cross_origin import CrossOrigin, is_preflight
+from service.handlers.head_requests import as_get, without_body
+from service.handlers.identifiers import canonical_path
 from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
 from service.handlers.slow_bodies import in_time
@@ -48,10 +51,12 @@ LOG = get_logger("http")
 class Edge:
     """Wraps the whole app, so that whatever comes in is counted once and logged once."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain, cross_origin: CrossOrigin | None = None) -> None:
         self.app = app
         self.drain = drain
         """For the server to start when it is asked to stop."""
+        self.cross_origin = cross_origin
+        """What pages of other origins may read; None: browsers keep every answer from them."""
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,9 +65,15 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
+        method = scope["method"]
+        if method == "HEAD":
+            scope, send = as_get(scope), without_body(send)
+        scope["path"] = canonical_path(scope["path"])
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
-        header = (b"x-request-id", request_id.encode())
+        headers = [(b"x-request-id", request_id.encode())]
+        if self.cross_origin is not None:
+            headers += self.cross_origin.headers_for(scope)
         status, answered = 0, 0.0
 
         async def send_with_id(message: Message) -> None:
@@ -70,17 +81,17 @@ class Edge:
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter()
                 standing: Any = scope.get(STANDING_KEY)
-                headers = [*message["headers"], header, *(headers_of(standing) if standing else ())]
-                if self.drain.has_started and CLOSE not in headers:
-                    headers.append(CLOSE)
-                message["headers"] = headers
+                sent = [*message["headers"], *headers, *(headers_of(standing) if standing else ())]
+                if self.drain.has_started and CLOSE not in sent:
+                    sent.append(CLOSE)
+                message["headers"] = sent
             await send(message)
 
-        taken = in_time(receive, self.drain) if scope["method"] in WITH_BODY else receive
+        taken = in_time(receive, self.drain) if method in WITH_BODY else receive
         grace = self.drain.limit(None, at_stop=GRACE_SECONDS)
         try:
             async with grace:
-                await self.app(scope, taken, send_with_id)
+                await self._answer(scope, taken, send_with_id)
         except Exception as error:  # noqa: BLE001 - the server would answer it with a text, and log what it says
             if grace.is_over:
                 LOG.warning("request.cut", request_id=request_id, is_answered=bool(status))
@@ -89,18 +100,24 @@ class Edge:
             if not status:
                 await _refuse(scope, send_with_id, Stopping() if grace.is_over else InternalError())
         finally:
-            self._record(scope, status, started, answered, request_id)
+            self._record(scope, method, status, started, answered, request_id)
 
-    def _record(self, scope: Any, status: int, started: float, answered: float, request_id: str) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.cross_origin is not None and is_preflight(scope):
+            await self.cross_origin.answer_preflight(scope, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _record(self, scope: Any, method: str, status: int, started: float, answered: float, request_id: str) -> None:
         route = scope.get("path_template") or UNROUTED
         seconds = time.perf_counter() - started
         # A stream is answered when it begins; how long it was watched is no latency.
         to_answer = answered - started if route.endswith(STREAMS) and answered else seconds
-        self.metrics.request_seconds.labels(scope["method"], route, status).observe(to_answer)
+        self.metrics.request_seconds.labels(method, route, status).observe(to_answer)
         if route not in QUIET_ROUTES:
             LOG.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 path=scope["path"],
                 status=status,

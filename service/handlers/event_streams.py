@@ -17,14 +17,15 @@ from service.domain.errors import Fault, InvalidCursor, InvalidRequest, SessionN
 from service.domain.ticket import Credential, Ticket
 from service.handlers.authentication import caller_of, credential_of, let_in, requires
 from service.handlers.bodies import HoldfastRequest
-from service.handlers.cursors import CursorText, read_cursor
+from service.handlers.cursors import CURSOR_CHARACTERS_MAX, CursorText, read_cursor
 from service.handlers.event_sources import FeedEvents, SessionEvents
+from service.handlers.head_requests import wants_head_only
 from service.handlers.identifiers import identifier
 from service.handlers.messages import SEQ_MAX, Seq
 from service.handlers.openapi import REFUSALS, STREAM
 from service.handlers.parts import parts_of
 from service.handlers.rate_limits import counted
-from service.handlers.streaming import EventStream
+from service.handlers.streaming import EventStream, StreamHead
 from service.handlers.writing import Answer, write
 from service.store import events, feed
 from service.store.feed import View
@@ -36,6 +37,14 @@ BODY_LESS = (b"", b"{}")
 TicketText = Annotated[
     str | None,
     QueryParameter(max_length=100, description="Instead of the `Authorization` header, which EventSource cannot send."),
+]
+LastEventId = Annotated[
+    str | None,
+    QueryParameter(
+        name="lastEventId",
+        max_length=CURSOR_CHARACTERS_MAX,
+        description="The same as the header `Last-Event-ID`, which wins: what stand-ins for EventSource send.",
+    ),
 ]
 Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 
@@ -80,18 +89,22 @@ def _session_of(request: Request[Any, Any, Any]) -> UUID | None:
     operation_id="streamEvents",
 )
 async def stream_events(
-    request: HoldfastRequest, session_id: FromPath[str], after_seq: Seq = None, ticket: TicketText = None
+    request: HoldfastRequest,
+    session_id: FromPath[str],
+    after_seq: Seq = None,
+    last_event_id: LastEventId = None,
+    ticket: TicketText = None,
 ) -> Response[bytes]:
     """Follow a session's events live, as Server-Sent Events, each once and in order.
 
-    `id` is the event's `seq`, `event` its type, `data` the Event. With `Last-Event-ID` or `after_seq` (the header
-    wins) all that followed comes first, however old; without, it begins now. A comment comes at least every 15 s. It
-    ends after `session.ended` or `session.expired`, when the credentials end, and when the process stops or you read
-    too slowly: come back with the last id.
+    `id` is the event's `seq`, `event` its type, `data` the Event. With `Last-Event-ID`, `lastEventId` or `after_seq`
+    (the first of them wins) all that followed comes first, however old; without, it begins now. A comment comes at
+    least every 15 s. It ends after `session.ended` or `session.expired`, when the credentials end, and when the process
+    stops or you read too slowly: come back with the last id.
     """
     del ticket  # read by `admit`, used up by `_stream`
     parts, caller, wanted = parts_of(request), caller_of(request), identifier(session_id, SessionNotFound)
-    after = _last_seq(request, after_seq)
+    after = _last_seq(request, last_event_id, after_seq)
     async with parts.database.connect() as tx:
         head = await events.head(tx, caller, wanted)
     if head is None:
@@ -106,18 +119,20 @@ async def stream_events(
     return await _stream(request, SessionEvents(parts.database, caller.tenant_id, wanted, parts.cache), after)
 
 
-def _last_seq(request: HoldfastRequest, after_seq: int | None) -> int | None:
+def _last_seq(request: HoldfastRequest, last_event_id: str | None, after_seq: int | None) -> int | None:
     """Behind which event to begin; None: behind those there are.
 
     Raises:
         InvalidRequest: the Last-Event-ID is no event's number.
     """
     header = request.headers.get(LAST_EVENT_ID)
-    if not header:
+    last = header or last_event_id
+    if not last:
         return after_seq
-    if not (header.isascii() and header.isdigit() and len(header) <= len(str(SEQ_MAX)) and int(header) <= SEQ_MAX):
-        raise InvalidRequest([Fault("header.Last-Event-ID", "Must be the id of an event of this stream")])
-    return int(header)
+    if not (last.isascii() and last.isdigit() and len(last) <= len(str(SEQ_MAX)) and int(last) <= SEQ_MAX):
+        place = "header.Last-Event-ID" if header else "query.lastEventId"
+        raise InvalidRequest([Fault(place, "Must be the id of an event of this stream")])
+    return int(last)
 
 
 @get(
@@ -127,17 +142,21 @@ def _last_seq(request: HoldfastRequest, after_seq: int | None) -> int | None:
     operation_id="streamAllEvents",
 )
 async def stream_all_events(
-    request: HoldfastRequest, cursor: CursorText = None, ticket: TicketText = None
+    request: HoldfastRequest,
+    cursor: CursorText = None,
+    last_event_id: LastEventId = None,
+    ticket: TicketText = None,
 ) -> Response[bytes]:
     """Follow the events of all sessions that you may see, as Server-Sent Events, each once.
 
-    Those of one session come in its order. `id` is opaque and yours: send it back as `Last-Event-ID` (or as `cursor`;
-    the header wins), and all that followed comes first. It never ends by itself; all else is as with one session.
+    Those of one session come in its order. `id` is opaque and yours: send it back as `Last-Event-ID`, `lastEventId` or
+    `cursor` (the first of them wins), and all that followed comes first. It never ends by itself; all else is as with
+    one session.
     """
     del ticket  # read by `admit`, used up by `_stream`
     parts, caller = parts_of(request), caller_of(request)
     source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user), parts.cache)
-    last = request.headers.get(LAST_EVENT_ID) or cursor
+    last = request.headers.get(LAST_EVENT_ID) or last_event_id or cursor
     after = None if last is None else read_cursor(last, source.listing, Position)
     async with parts.database.connect() as tx:
         head = await feed.head(tx)
@@ -146,7 +165,9 @@ async def stream_all_events(
     return await _stream(request, source, head if after is None else after)
 
 
-async def _stream(request: HoldfastRequest, source: Source, after: int) -> EventStream:
+async def _stream(request: HoldfastRequest, source: Source, after: int) -> Response[bytes]:
+    if wants_head_only(request):
+        return StreamHead(content=b"")
     parts, ticket = parts_of(request), _ticket_of(request)
     stream = EventStream(
         source,

@@ -20,6 +20,8 @@ from litestar.status_codes import HTTP_413_REQUEST_ENTITY_TOO_LARGE
 
 from service.domain import errors
 from service.domain.errors import DomainError, Fault
+from service.handlers.addresses import nowhere
+from service.handlers.bodies import taken_by
 from service.handlers.encoding import encode
 from service.handlers.queries import QUERY_FAULTS_KEY, name_of
 from service.log import get_logger
@@ -107,6 +109,8 @@ def headers_of(error: DomainError) -> dict[str, str]:
             headers["Retry-After"] = str(error.after_seconds)
         case errors.RequestTimeout():
             headers["Connection"] = "close"
+        case errors.UnsupportedPatch():
+            headers["Accept-Patch"] = ", ".join(taken_by("PATCH"))  # RFC 5789, section 3.1
         case errors.MethodNotAllowed():
             headers["Allow"] = ", ".join(error.extras["allowed_methods"])
         case errors.RangeNotSatisfiable():
@@ -190,7 +194,7 @@ def _translated(request: Request[Any, Any, Any], error: HTTPException) -> Domain
         case ValidationException():
             return errors.InvalidRequest(_faults(request, error))
         case NotFoundException():
-            return errors.NotFound()
+            return errors.NotFound(nowhere(request.app, request.scope["path"]))
         case MethodNotAllowedException():
             return errors.MethodNotAllowed(allowed_methods=_allowed_methods(error))
         case ClientException() if error.status_code == HTTP_413_REQUEST_ENTITY_TOO_LARGE:
@@ -224,7 +228,8 @@ def log_break(scope: Any, error: Exception) -> None:
 
 def _allowed_methods(error: HTTPException) -> list[str]:
     listed = {name.lower(): value for name, value in (error.headers or {}).items()}.get("allow", "")
-    return sorted(method.strip() for method in listed.split(",") if method.strip())
+    methods = {method.strip() for method in listed.split(",") if method.strip()}
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)  # see head_requests
 
 
 MISSING = re.compile(r"missing required field|^'\w+'$")

@@ -17,6 +17,7 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
 from service.domain.errors import Fault
+from service.domain.near_names import OFFERS_MAX, shown, with_nearest
 
 OPEN_PREFIX = "query_prefix"
 """Handler option: query parameters that start with this are allowed (`metadata.`)."""
@@ -67,7 +68,8 @@ def query_faults(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         is_open_ended = prefix is not None and name.startswith(prefix) and name != prefix
         parameter = known.get(name)
         if parameter is None and not is_open_ended:
-            faults.append(Fault(f"query.{name}", "Unknown parameter"))
+            offers = known if len(faults) < OFFERS_MAX else ()
+            faults.append(Fault(f"query.{shown(name)}", with_nearest("Unknown parameter", name, offers)))
         elif "\0" in name or any("\0" in value for value in values):
             faults.append(Fault(f"query.{name}", "Text may not hold the character NUL"))
         elif len(values) > 1 and not (parameter and parameter.repeatable):

@@ -13,6 +13,7 @@ from litestar import MediaType, Response, get
 from litestar.params import FromPath
 
 from service.domain.errors import DomainError, NotFound
+from service.domain.near_names import with_nearest
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
 from service.handlers.openapi import HIDDEN
@@ -63,7 +64,7 @@ async def problem_page(code: FromPath[str]) -> Response[str]:
     """Explain a problem code."""
     kinds: dict[str, type[DomainError]] = {kind.code: kind for kind in all_refusals(DomainError)}
     if code not in kinds:
-        raise NotFound
+        raise NotFound(with_nearest((NotFound.__doc__ or "").strip(), code, kinds))
     body = (
         f"<h1>{escape(title_of(code))}</h1><p><code>{escape(code)}</code>, HTTP status {STATUSES[code].value}</p>"
         f"<p>{escape((kinds[code].__doc__ or '').strip())}</p>"

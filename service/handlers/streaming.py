@@ -189,6 +189,19 @@ async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
+class StreamHead(Response[bytes]):
+    """The answer to HEAD of a stream: what a stream says before its first event, and its end. It takes no place."""
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # it sends itself
+        """What Litestar runs as the answer."""
+        return _answer_head
+
+
+async def _answer_head(_scope: Scope, _receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 def _farewell(ending: Ending) -> bytes:
     """The last bytes: why it ends, for a person who looks, and when to come back."""
     if ending is Ending.STOPPING:

@@ -36,6 +36,7 @@ from service.handlers.cursors import (
     read_cursor,
 )
 from service.handlers.encoding import respond
+from service.handlers.head_requests import wants_head_only
 from service.handlers.identifiers import identifier
 from service.handlers.openapi import REFUSALS
 from service.handlers.parts import parts_of
@@ -185,8 +186,9 @@ async def get_tool_call(
 ) -> Response[ToolCall]:
     """Read a tool call. With `wait`, the answer comes when a pending or running call changes, or after the wait.
 
-    It comes early, with the call as it is, when the process that you wait at stops: ask again.
+    It comes early, with the call as it is, when the process that you wait at stops: ask again. HEAD does not wait.
     """
+    wait = 0 if wants_head_only(request) else wait
     wanted, wanted_call = _both(session_id, call_id)
     caller = caller_of(request)
     seq, call = await _read(request, wanted, wanted_call)

@@ -26,11 +26,17 @@ from multipart import (
 from service.blobs import BlobStore
 from service.domain.attachment import DEFAULT_FILENAME, filename_faults, media_type_of
 from service.domain.errors import AttachmentTooLarge, Fault, InvalidRequest, RequestTimeout, UnsupportedMediaType
-from service.domain.json_text import fault_of
+from service.domain.json_flaws import faults_of, faults_of_unparsed
+from service.domain.near_names import shown, with_nearest
 from service.domain.session import METADATA_BYTES_MAX
 
 FORM_OVERHEAD_BYTES_MAX = 64 * 1024
 """What boundaries, part headers and the `metadata` field add to a file in a form."""
+
+FIELDS = ("file", "metadata")
+
+CHARSET_FIELD = "_charset_"
+"""A form's own note of its encoding (HTML, 4.10.21.8): names and metadata are read as UTF-8, whatever it says."""
 
 FIELDS_MAX = 4
 """One more than make sense, so that the answer can name the one too many."""
@@ -165,10 +171,14 @@ async def _receive_form(
             file = (filename, media_type_of(segment.content_type or ""), size, sha256)
         elif segment.name == "metadata" and metadata is None:
             metadata = _metadata(await _small(_bytes_of(events)))
+        elif segment.name == CHARSET_FIELD:
+            async for _ in _bytes_of(events):
+                continue
         else:
-            name = "body" if not segment.name else f"body.{segment.name[:100]}"
-            known = segment.name in {"file", "metadata"}
-            raise InvalidRequest([Fault(name, "Given more than once" if known else "Unknown field")])
+            name = "body" if not segment.name else f"body.{shown(segment.name)}"
+            is_known = segment.name in FIELDS
+            fault = "Given more than once" if is_known else with_nearest("Unknown field", segment.name or "", FIELDS)
+            raise InvalidRequest([Fault(name, fault)])
     if file is None:
         raise InvalidRequest([Fault("body.file", "Required")])
     filename, content_type, size, sha256 = file
@@ -214,13 +224,15 @@ async def _small(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 def _metadata(text: bytes) -> dict[str, Any]:
-    fault = fault_of(text)
-    if fault is not None:
-        raise InvalidRequest([Fault("body.metadata", fault)])
+    faults = faults_of(text, "body.metadata")
+    if faults:
+        raise InvalidRequest(faults)
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.ValidationError:
         raise InvalidRequest([Fault("body.metadata", "Expected a JSON object")]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(faults_of_unparsed(text, error, "body.metadata")) from None
 
 
 async def _store(chunks: AsyncIterator[bytes], blobs: BlobStore, key: str, size_max: int) -> tuple[int, bytes]:

@@ -12,6 +12,32 @@ from service.domain.event import Cause
 from service.store.engine import Statement, Tx
 from service.store.events import cause_parameters
 
+DUE = "status <> 'ended' AND expires_at <= statement_timestamp() AND expires_minute <= statement_timestamp()"
+
+CROWD = 200
+"""As many sessions that are due are looked at to see whose they are. Where there are more, every tenant is asked."""
+
+DUE_TENANTS = Statement(
+    sa.text(f"""
+    WITH RECURSIVE soonest AS MATERIALIZED (
+        SELECT tenant_id FROM sessions WHERE {DUE} ORDER BY expires_minute LIMIT :crowd
+    ), living (tenant_id) AS (
+        -- Every tenant with a session that has not ended, one step of the index each.
+        (SELECT tenant_id FROM sessions WHERE status <> 'ended' AND (SELECT count(*) FROM soonest) = :crowd
+         ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT s.tenant_id FROM sessions s WHERE s.status <> 'ended' AND s.tenant_id > living.tenant_id
+                ORDER BY s.tenant_id LIMIT 1)
+        FROM living WHERE living.tenant_id IS NOT NULL
+    )
+    SELECT tenant_id FROM soonest
+    UNION
+    SELECT living.tenant_id FROM living CROSS JOIN LATERAL (
+        SELECT FROM sessions s WHERE s.tenant_id = living.tenant_id AND {DUE} LIMIT 1) due
+    ORDER BY 1
+    """).bindparams(sa.bindparam("crowd", type_=sa.Integer))  # noqa: S608 - a constant of this module
+)
+
 
 def expires_after(moment: str, minutes: str) -> str:
     """SQL for the `expires_at` of a session that has all of its time again at `moment`: `minutes` later."""
@@ -19,11 +45,10 @@ def expires_after(moment: str, minutes: str) -> str:
 
 
 LOCK_DUE = Statement(
-    sa.text("""
-    SELECT id, tenant_id, expires_at FROM sessions
-    WHERE status <> 'ended' AND expires_at <= statement_timestamp() AND expires_minute <= statement_timestamp()
+    sa.text(f"""
+    SELECT id, tenant_id, expires_at FROM sessions WHERE tenant_id = :tenant_id AND {DUE}
     ORDER BY expires_minute LIMIT :limit FOR UPDATE SKIP LOCKED
-    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - as above
 )
 
 EXPIRE = Statement(
@@ -64,9 +89,15 @@ class Due(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
-async def lock_due(tx: Tx, limit: int) -> list[Due]:
-    """Hold at most `limit` sessions whose time is over and that nobody else holds."""
-    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in await tx.rows(LOCK_DUE, limit=limit)]
+async def due_tenants(tx: Tx) -> list[str]:
+    """The tenants that have sessions whose time is over and that have not been recorded as ended."""
+    return [row["tenant_id"] for row in await tx.rows(DUE_TENANTS, crowd=CROWD)]
+
+
+async def lock_due(tx: Tx, tenant_id: str, limit: int) -> list[Due]:
+    """Hold at most `limit` sessions of a tenant whose time is over and that no request holds, the first one first."""
+    rows = await tx.rows(LOCK_DUE, tenant_id=tenant_id, limit=limit)
+    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in rows]
 
 
 async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: Cause) -> int:

@@ -1,7 +1,7 @@
 """The work of inspecting files: claims under a lease with a fencing token, progress, and what came of it.
 
-A claim is good until `due_at`; whoever comes later may claim anew, and gets the next token. What an old claim records
-matches no row any more.
+A claim is good until `due_at`; a later one gets the next token, and what an old claim records matches no row any more.
+Tenants take turns, and the sessions of a tenant do: the file of a bulk waits behind its own session's files only.
 """
 
 from __future__ import annotations
@@ -19,22 +19,98 @@ from service.store.engine import Statement, Tx
 LEASE_SECONDS = 10
 """How long a worker that died keeps its file from the others; a live one renews it every second."""
 
+CLAIMS_LOCK = 0x46696C65
+"""The advisory lock under which claims are made one after the other ("File" in ASCII).
+
+Two at once would each count a tenant's files in work before the other's was there, and take the same turn.
+"""
+
+LEAD_CLAIMS = Statement(
+    sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger))
+)
+
+LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+"""Above every session's id."""
+
+DUE = """a.status IN ('uploaded', 'processing') AND a.deleted_at IS NULL
+             AND a.due_at + interval '0' <= statement_timestamp()"""
+"""Written such that no index by time alone serves it: of 100,000 that are due it would read all (measured)."""
+
 CLAIM = Statement(
     sa.text(f"""
-    WITH due AS (
-        SELECT session_id, id FROM attachments
-        WHERE status IN ('uploaded', 'processing') AND deleted_at IS NULL AND due_at <= statement_timestamp()
-        ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+    WITH RECURSIVE busy AS MATERIALIZED (
+        SELECT tenant_id, session_id, count(*) AS files FROM attachments
+        WHERE status = 'processing' AND deleted_at IS NULL AND due_at > statement_timestamp()
+        GROUP BY tenant_id, session_id
+    ), waiting (tenant_id) AS (
+        -- Every tenant with a file that is due, one step of the index each, however many files that is.
+        (SELECT a.tenant_id FROM attachments a WHERE a.tenant_id >= '' AND {DUE} ORDER BY a.tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT a.tenant_id FROM attachments a WHERE a.tenant_id > waiting.tenant_id AND {DUE}
+                ORDER BY a.tenant_id LIMIT 1)
+        FROM waiting WHERE waiting.tenant_id IS NOT NULL
+    ), tenant AS (
+        SELECT w.tenant_id, coalesce(b.sessions, 0) AS busy_sessions,
+               coalesce(t.served_session_id, '{LAST_ID}') AS served_id
+        FROM waiting w
+        LEFT JOIN inspection_turns t ON t.tenant_id = w.tenant_id
+        LEFT JOIN (SELECT tenant_id, sum(files) AS files, count(*) AS sessions FROM busy GROUP BY tenant_id) b
+            ON b.tenant_id = w.tenant_id
+        WHERE w.tenant_id IS NOT NULL
+        ORDER BY coalesce(b.files, 0), t.turn NULLS FIRST, w.tenant_id LIMIT 1
+    ), lanes (session_id, lap, place) AS (
+        -- Its sessions with a file that is due, from the next older one than was served last, and around: one more than
+        -- those that are busy, so that one that is not is among them, if there is any.
+        SELECT served_id, 0, 0 FROM tenant
+        UNION ALL
+        SELECT next.session_id, next.lap, lanes.place + 1
+        FROM lanes CROSS JOIN tenant CROSS JOIN LATERAL (
+            (SELECT a.session_id, lanes.lap FROM attachments a
+             WHERE a.tenant_id = tenant.tenant_id AND a.session_id < lanes.session_id AND {DUE}
+             ORDER BY a.session_id DESC LIMIT 1)
+            UNION ALL
+            (SELECT a.session_id, 1 FROM attachments a WHERE a.tenant_id = tenant.tenant_id AND lanes.lap = 0 AND {DUE}
+             ORDER BY a.session_id DESC LIMIT 1)
+            ORDER BY lap LIMIT 1
+        ) next
+        WHERE lanes.place <= tenant.busy_sessions AND (next.lap = 0 OR next.session_id >= tenant.served_id)
+    ), in_turn AS (
+        SELECT file.session_id, file.id
+        FROM lanes CROSS JOIN tenant
+        LEFT JOIN busy ON busy.tenant_id = tenant.tenant_id AND busy.session_id = lanes.session_id
+        CROSS JOIN LATERAL (
+            SELECT a.session_id, a.id FROM attachments a
+            WHERE a.tenant_id = tenant.tenant_id AND a.session_id = lanes.session_id AND {DUE}
+            ORDER BY a.due_at LIMIT 1 FOR UPDATE SKIP LOCKED
+        ) file
+        WHERE lanes.place > 0
+        ORDER BY coalesce(busy.files, 0), lanes.place LIMIT 1
+    ), oldest AS (
+        -- Requests hold every file whose turn it is: any other that is free.
+        SELECT a.session_id, a.id FROM attachments a
+        WHERE a.due_at <= statement_timestamp() AND {DUE} AND NOT EXISTS (SELECT FROM in_turn)
+        ORDER BY a.due_at LIMIT 1 FOR UPDATE OF a SKIP LOCKED
+    ), claimed AS (
+        UPDATE attachments AS a SET
+            status = 'processing', attempt_count = a.attempt_count + 1, lease_token = a.lease_token + 1,
+            due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
+        FROM (SELECT * FROM in_turn UNION ALL SELECT * FROM oldest) due
+        WHERE a.session_id = due.session_id AND a.id = due.id
+        RETURNING a.*
+    ), served AS (
+        INSERT INTO inspection_turns (tenant_id, served_session_id) SELECT tenant_id, session_id FROM claimed
+        ON CONFLICT (tenant_id) DO UPDATE SET served_session_id = excluded.served_session_id, turn = DEFAULT
     )
-    UPDATE attachments AS a SET
-        status = 'processing', attempt_count = a.attempt_count + 1, lease_token = a.lease_token + 1,
-        due_at = statement_timestamp() + interval '{LEASE_SECONDS} seconds'
-    FROM due WHERE a.session_id = due.session_id AND a.id = due.id
-    RETURNING a.tenant_id, a.session_id, a.id, a.filename, a.declared_content_type, a.size, a.sha256, a.attempt_count,
-              a.lease_token,
-              extract(epoch FROM statement_timestamp() - a.uploaded_at)::double precision AS waited_seconds
-    """)  # noqa: S608 - a constant of this module
+    SELECT tenant_id, session_id, id, filename, declared_content_type, size, sha256, attempt_count, lease_token,
+           extract(epoch FROM statement_timestamp() - uploaded_at)::double precision AS waited_seconds
+    FROM claimed
+    """)  # noqa: S608 - constants of this module
 )
+"""The tenant with the fewest files in work, of these the one whose last turn is longest ago; of its sessions likewise.
+
+Of a session the file that became due first. Sessions go from new to old: those that are opened meanwhile, however many,
+come after all that wait.
+"""
 
 HOLDS = """session_id = :session_id AND id = :attachment_id AND lease_token = :lease_token
       AND status = 'processing' AND deleted_at IS NULL"""
@@ -67,6 +143,12 @@ RECORD = Statement(
     """)  # noqa: S608 - as above
 )
 
+FORGET_SESSION = Statement(
+    sa.text(f"""
+    UPDATE inspection_turns SET served_session_id = '{LAST_ID}'
+    WHERE tenant_id = :tenant_id AND served_session_id = :session_id
+    """)  # noqa: S608 - as above
+)
 
 BACKLOG = Statement(
     sa.text("""
@@ -108,7 +190,11 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 async def claim(tx: Tx) -> Claim | None:
-    """The file that has waited longest, of those that are due and that nobody else has just claimed."""
+    """The file whose turn it is, of those that are due; None: none is due, or requests hold all that are.
+
+    Claims are made one after the other: another one waits until this transaction ends.
+    """
+    await tx.value(LEAD_CLAIMS, lock=CLAIMS_LOCK)
     row = await tx.row(CLAIM)
     return None if row is None else Claim(*row)
 
@@ -148,6 +234,11 @@ async def record(
         moment=moment,
     )
     return None if row is None else attachment_of(row)
+
+
+async def forget_session(tx: Tx, tenant_id: str, session_id: UUID) -> None:
+    """Forget that a session, which is erased, was the last one that was served; claims of its tenant wait for this."""
+    await tx.rows(FORGET_SESSION, tenant_id=tenant_id, session_id=session_id)
 
 
 async def backlog(tx: Tx) -> Waiting:

@@ -16,11 +16,28 @@ LEADER_LOCK = 0x486F6C64
 
 LEAD = Statement(sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger)))
 
-OLDEST = Statement(
+NEXT = Statement(
     sa.text("""
-    SELECT id, tenant_id, session_id, event_seq, event_type, recorded_at FROM outbox ORDER BY id LIMIT :limit
+    WITH RECURSIVE waiting (tenant_id) AS (
+        -- Every tenant of which an event waits, one step of the index each, however many events that is.
+        (SELECT tenant_id FROM outbox ORDER BY tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT o.tenant_id FROM outbox o WHERE o.tenant_id > waiting.tenant_id ORDER BY o.tenant_id LIMIT 1)
+        FROM waiting WHERE waiting.tenant_id IS NOT NULL
+    ), share AS (
+        SELECT CAST(ceil(CAST(:limit AS integer) / greatest(count(tenant_id), 1)::float8) AS integer) AS rows
+        FROM waiting
+    ), fair AS (
+        SELECT own.*, row_number() OVER (PARTITION BY own.tenant_id ORDER BY own.id) AS place
+        FROM waiting CROSS JOIN LATERAL (
+            SELECT o.* FROM outbox o WHERE o.tenant_id = waiting.tenant_id ORDER BY o.id LIMIT (SELECT rows FROM share)
+        ) own
+        ORDER BY place, own.id LIMIT :limit
+    )
+    SELECT id, tenant_id, session_id, event_seq, event_type, recorded_at FROM fair ORDER BY id
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))
 )
+"""An equal share for each tenant that waits, its oldest ones; what shares leave over is for the next batch."""
 
 TAKE = Statement(
     sa.text("""
@@ -76,8 +93,8 @@ class Backlog(msgspec.Struct, frozen=True):
     relayed_total: int
 
 
-async def oldest(tx: Tx, limit: int) -> list[OutboxRow]:
-    """The oldest rows, in order. They stay."""
+async def next_rows(tx: Tx, limit: int) -> list[OutboxRow]:
+    """At most `limit` rows, of each tenant its oldest ones in equal shares, in the order of their ids. They stay."""
     return [
         OutboxRow(
             row["id"],
@@ -87,7 +104,7 @@ async def oldest(tx: Tx, limit: int) -> list[OutboxRow]:
             EventType(row["event_type"]),
             row["recorded_at"],
         )
-        for row in await tx.rows(OLDEST, limit=limit)
+        for row in await tx.rows(NEXT, limit=limit)
     ]
 
 

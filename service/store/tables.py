@@ -73,6 +73,8 @@ sessions = sa.Table(
     sa.Index("sessions_user_created_idx", "tenant_id", "user_id", "created_at", "id"),
     sa.Index("sessions_updated_idx", "tenant_id", "updated_minute"),
     sa.Index("sessions_expiry_idx", "expires_minute", postgresql_where=sa.text("status <> 'ended'")),
+    sa.Index("sessions_tenant_expiry_idx", "tenant_id", "expires_minute",
+             postgresql_where=sa.text("status <> 'ended'")),
     # A page of 70 % full leaves room for the in-place updates that every message makes to its session.
     postgresql_with={"fillfactor": "70"},
 )  # fmt: skip
@@ -147,6 +149,8 @@ tool_calls = sa.Table(
              postgresql_where=sa.text("status = 'pending'")),
     sa.Index("tool_calls_late_idx", "expires_at",
              postgresql_where=sa.text("status = 'pending' AND expires_at IS NOT NULL")),
+    sa.Index("tool_calls_tenant_late_idx", "tenant_id", "expires_at",
+             postgresql_where=sa.text("status = 'pending' AND expires_at IS NOT NULL")),
 )  # fmt: skip
 
 attachments = sa.Table(
@@ -184,7 +188,19 @@ attachments = sa.Table(
     sa.CheckConstraint("(processed_at IS NULL) = (status IN ('uploaded', 'processing'))", name="processed_at"),
     sa.Index("attachments_due_idx", "due_at",
              postgresql_where=sa.text("status IN ('uploaded', 'processing') AND deleted_at IS NULL")),
+    # In this order one step of the index leads from a tenant or a session that waits to the next.
+    sa.Index("attachments_turn_idx", "tenant_id", "session_id", "due_at",
+             postgresql_where=sa.text("status IN ('uploaded', 'processing') AND deleted_at IS NULL")),
 )  # fmt: skip
+
+inspection_turns = sa.Table(
+    "inspection_turns",
+    METADATA,
+    # Whose file was claimed when, in the order of the claims, and of which session the tenant's last one was.
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("served_session_id", Id, nullable=False),
+    sa.Column("turn", sa.BigInteger, sa.Identity(always=True), nullable=False),
+)
 
 blobs = sa.Table(
     "blobs",
@@ -240,6 +256,8 @@ outbox = sa.Table(
     sa.Column("event_seq", sa.BigInteger, nullable=False),
     sa.Column("event_type", sa.Text, nullable=False),
     sa.Column("recorded_at", Time, nullable=False),
+    # In this order one step of the index leads from a tenant that waits to the next.
+    sa.Index("outbox_tenant_idx", "tenant_id", "id"),
     # Rows live for milliseconds: without an early vacuum the relay would step over the dead ones.
     postgresql_with={"autovacuum_vacuum_scale_factor": "0.01", "autovacuum_vacuum_threshold": "1000"},
 )

@@ -78,15 +78,6 @@ OPEN_OF_SESSION = Statement(
     """)  # noqa: S608 - as above
 )
 
-LATE_CALLS = Statement(
-    sa.text("""
-    SELECT c.tenant_id, c.session_id, c.id FROM tool_calls c JOIN sessions s ON s.id = c.session_id
-    WHERE c.status = 'pending' AND c.expires_at <= statement_timestamp() AND s.expires_at > statement_timestamp()
-    ORDER BY c.expires_at LIMIT :limit
-    """).bindparams(sa.bindparam("limit", type_=sa.Integer))
-)
-"""Without those of sessions whose time is over: these are recorded with the end of their session, in its order."""
-
 PAGE_OF_SESSION = Statement(
     sa.text(f"""
     SELECT * FROM (
@@ -192,11 +183,6 @@ async def of_messages(tx: Tx, session_id: UUID, message_ids: list[UUID]) -> dict
     for row in await tx.rows(OF_MESSAGES, session_id=session_id, message_ids=message_ids):
         found.setdefault(row["message_id"], []).append(call_of(row))
     return found
-
-
-async def late_calls(tx: Tx, limit: int) -> list[tuple[str, UUID, UUID]]:
-    """Pending calls past their time: tenant, session, call."""
-    return [(row["tenant_id"], row["session_id"], row["id"]) for row in await tx.rows(LATE_CALLS, limit=limit)]
 
 
 async def page_of_session(

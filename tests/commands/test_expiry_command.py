@@ -23,9 +23,9 @@ SESSIONS = 40
 BATCH = 3
 
 
-async def swept(database: Database, limit: int) -> int:
+async def swept(database: Database, caller: Caller, limit: int) -> int:
     async with database.begin() as tx:
-        return len(await expire_sessions(tx, limit))
+        return len(await expire_sessions(tx, caller.tenant_id, limit))
 
 
 async def told_of(database: Database) -> dict[UUID, list[str]]:
@@ -50,7 +50,7 @@ async def test_four_sweepers_among_appends_record_each_expiry_exactly_once(own_d
 
     async def sweep_until_nothing_is_left() -> int:
         total = 0
-        while (ended := await swept(own_database, BATCH)) > 0:
+        while (ended := await swept(own_database, caller, BATCH)) > 0:
             total += ended
         return total
 
@@ -68,7 +68,7 @@ async def test_four_sweepers_among_appends_record_each_expiry_exactly_once(own_d
         asyncio.gather(*(speak(session) for session in standing)),
         *(sweep_until_nothing_is_left() for _ in range(SWEEPERS)),
     )
-    counts.append(await swept(own_database, SESSIONS))
+    counts.append(await swept(own_database, caller, SESSIONS))
 
     told = await told_of(own_database)
     assert sum(counts) == len(over)
@@ -100,7 +100,7 @@ async def test_sessions_whose_time_ends_while_others_speak_in_them_either_live_o
 
     async def sweep_until_settled(speaking: asyncio.Future[list[bool]]) -> None:
         while not speaking.done():
-            await swept(own_database, BATCH)
+            await swept(own_database, caller, BATCH)
 
     speaking = asyncio.gather(*(speak_until_it_is_settled(session) for session in standing))
     await asyncio.gather(speaking, *(sweep_until_settled(speaking) for _ in range(SWEEPERS)))
@@ -118,7 +118,7 @@ async def test_a_sweep_goes_on_until_all_are_recorded_and_ends_at_most_as_many_a
     for _ in range(5):
         await let_its_time_pass(own_database, (await opened(own_database, caller)).id)
 
-    assert [await swept(own_database, 2), await swept(own_database, 2)] == [2, 2]
+    assert [await swept(own_database, caller, 2), await swept(own_database, caller, 2)] == [2, 2]
     assert await sweep_expired_sessions(own_database) == 1
     assert await sweep_expired_sessions(own_database) == 0
 
@@ -129,15 +129,15 @@ async def test_a_session_that_is_locked_by_a_request_is_left_for_the_next_sweep(
 
     async with own_database.begin() as tx:
         assert await sessions.lock(tx, caller, session.id) is not None
-        assert await swept(own_database, 10) == 0
-    assert await swept(own_database, 10) == 1
+        assert await swept(own_database, caller, 10) == 0
+    assert await swept(own_database, caller, 10) == 1
 
 
 async def test_expiry_tells_when_the_time_was_over_and_that_time_itself_did_it(own_database: Database, caller: Caller):
     session = await opened(own_database, caller)
     await let_its_time_pass(own_database, session.id)
     (expires_at,) = (await query(own_database, "SELECT expires_at FROM sessions"))[0]
-    await swept(own_database, 10)
+    await swept(own_database, caller, 10)
 
     (row,) = await query(
         own_database,
@@ -157,7 +157,7 @@ async def test_every_write_after_the_time_is_refused_and_ending_changes_nothing(
     (message,) = await said(own_database, caller, session.id, "words")
     await let_its_time_pass(own_database, session.id)
     if is_swept:
-        await swept(own_database, 10)
+        await swept(own_database, caller, 10)
     before = await query(own_database, "SELECT s.*, (SELECT count(*) FROM events) FROM sessions s")
 
     async with own_database.begin() as tx:

@@ -219,7 +219,7 @@ class SessionMachine(CommandMachine):
     def sweep(self) -> None:
         async def work() -> int:
             async with self.database.begin() as tx:
-                return len(await expire_sessions(tx, SWEEP_MAX))
+                return len(await expire_sessions(tx, self.caller.tenant_id, SWEEP_MAX))
 
         due = [model for model in self.standing.values() if model.time_is_over]
         assert self.run(work()) == len(due)

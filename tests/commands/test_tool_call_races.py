@@ -271,7 +271,7 @@ async def test_sweepers_of_sessions_and_of_calls_among_deciders_leave_everything
 
     async def sweep_sessions() -> None:
         async with own_database.begin() as tx:
-            await expire_sessions(tx, SWEEP_MAX)
+            await expire_sessions(tx, caller.tenant_id, SWEEP_MAX)
 
     async def decide(call: ToolCall) -> None:
         await asyncio.sleep(0.02 * (call.id.int % 29))

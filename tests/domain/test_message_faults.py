@@ -28,7 +28,10 @@ def test_a_tool_may_speak_of_a_call_and_may_have_nothing_to_say():
 
 
 def test_an_assistant_may_bring_calls_without_words():
-    assert places_of(draft_of(role="assistant", content="", tool_calls=[{"tool_name": "t"}])) == []
+    empty = draft_of(role="assistant", content="", tool_calls=[{"tool_name": "t"}])
+
+    assert places_of(empty) == []
+    assert draft_of(role="assistant", content=None, tool_calls=[{"tool_name": "t"}]) == empty
 
 
 def test_a_draft_with_everything_that_is_taken_has_no_fault():
@@ -59,6 +62,9 @@ def test_a_draft_with_everything_that_is_taken_has_no_fault():
         ({"role": "tool"}, "body.tool_call_id"),
         ({"content": ""}, "body.content"),
         ({"role": "assistant", "content": ""}, "body.content"),
+        ({"content": None}, "body.content"),
+        ({"role": "assistant", "content": None}, "body.content"),
+        ({"role": "tool", "tool_call_id": "c", "content": None}, "body.content"),
         ({"metadata": {"a": "x" * 16_384}}, "body.metadata"),
     ],
 )
@@ -114,7 +120,6 @@ def test_metadata_may_have_exactly_16_kib_of_json():
         {"content": [{"type": "text", "text": "x"}] * 101},
         {"content": [{"type": "video", "text": "x"}]},
         {"content": [{"type": "text", "text": "x", "more": 1}]},
-        {"content": None},
         {"content": 7},
         {"role": "robot"},
         {"usage": {"input_tokens": -1}},

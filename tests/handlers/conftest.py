@@ -191,12 +191,12 @@ def log_lines():
 
 @pytest.fixture
 def served(running_app, settings, make_key, tenant):
-    """`async with served(Patience(…)) as server`."""
+    """`async with served(Patience(…)) as server`; with settings where a test needs some."""
 
     @asynccontextmanager
-    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER) -> Any:
+    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER, **changes: Any) -> Any:
         listening = socket.create_server(("127.0.0.1", 0))
-        async with running_app(settings) as edge:
+        async with running_app(msgspec.structs.replace(settings, **changes)) as edge:
             protocol = partial(Connection, patience=patience, drain=edge.drain, ended=edge.metrics.connections_ended)
             config = uvicorn.Config(
                 cast("Any", edge),

@@ -38,12 +38,18 @@ class Client:
 
     async def answer(self) -> tuple[int, dict[str, str], Any]:
         """The next answer: status, headers, and the JSON of its body."""
+        status, headers = await self.answer_head()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            body = await self._reader.readexactly(int(headers["content-length"]))
+        return status, headers, json.loads(body)
+
+    async def answer_head(self) -> tuple[int, dict[str, str]]:
+        """The head of the next answer, which is all of it where HEAD was asked: status and headers."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            status, *lines = head.strip().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await self._reader.readexactly(int(headers["content-length"]))
-        return int(status.split()[1]), headers, json.loads(body)
+        status, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        return int(status.split()[1]), headers
 
     async def is_closed(self) -> bool:
         """Wait until the server closes the connection, and nothing more comes."""
@@ -84,6 +90,12 @@ class Served:
     def __init__(self, edge: Any, server: uvicorn.Server, address: tuple[str, int], key: str) -> None:
         self.edge, self._server, self._address, self._key = edge, server, address, key
         self._clients: list[Client] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens, for clients that speak HTTP themselves."""
+        host, port = self._address
+        return f"http://{host}:{port}"
 
     async def connect(self, **options: Any) -> Client:
         reader, writer = await asyncio.open_connection(*self._address, **options)

@@ -248,7 +248,6 @@ async def test_a_forged_position_among_sessions_is_refused_or_shows_nothing_new(
 async def test_an_id_is_a_path_and_nothing_else(api, open_session):
     session = await open_session()
     for wrong in (
-        session["id"].upper(),
         f"%7B{session['id']}%7D",
         session["id"].replace("-", ""),
         f"urn:uuid:{session['id']}",

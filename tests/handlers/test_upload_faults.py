@@ -67,19 +67,19 @@ BAD_FORMS = {
         form(file_part(b"x"), part('name="metadata"', b'{"a":"\\u0000"}')),
         FORM,
         400,
-        "body.metadata",
+        "body.metadata.a",
     ),
     "metadata with half a character": (
         form(file_part(b"x"), part('name="metadata"', b'{"a":"\\ud800"}')),
         FORM,
         400,
-        "body.metadata",
+        "body.metadata.a",
     ),
     "metadata in Latin-1": (
         form(file_part(b"x"), part('name="metadata"', b'{"a":"\xe9"}')),
         FORM,
         400,
-        "body.metadata",
+        "body.metadata.a",
     ),
     "deep metadata": (
         form(file_part(b"x"), part('name="metadata"', b'{"a":' * 33 + b"1" + b"}" * 33)),

@@ -299,4 +299,27 @@ OF_OUR_OWN = (
         ("tests/handlers/test_http_1_0.py::test_a_stream_is_sent_as_it_is_and_ends_with_the_connection",),
         r"transfer-encoding: chunked",
     ),
+    Bug(
+        "two-spellings-of-an-id",
+        "a request that is sent again with its id in upper case is another one to its Idempotency-Key",
+        (
+            Edit("service/handlers/edge.py", 'scope["path"] = canonical_path(scope["path"])', "canonical_path"),
+            Edit(
+                "service/handlers/identifiers.py",
+                'CANONICAL_UUID = re.compile(r"[0-9a-f]{8}',
+                'CANONICAL_UUID = re.compile(r"(?i)[0-9a-f]{8}',
+            ),
+        ),
+        (
+            "tests/handlers/test_upper_case_ids.py::test_a_post_that_is_sent_again_with_its_id_in_the_other_case_has_no_second_effect",
+        ),
+        r"KeyError: 'idempotent-replayed'",
+    ),
+    Bug(
+        "any-origin",
+        "a page of any origin may read what was meant for those that are named",
+        (Edit("service/handlers/cross_origin.py", "if origin not in self._origins:", "if origin is None:"),),
+        ("tests/handlers/test_cross_origin.py::test_another_origin_is_not",),
+        r"access-control-allow-origin",
+    ),
 )

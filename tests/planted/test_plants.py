@@ -11,8 +11,9 @@ from cache_bugs import OF_THE_CACHE
 from context_bugs import OF_CONTEXTS
 from own_bugs import OF_OUR_OWN
 from plant import ROOT, Rotten, is_seen, main, planted
+from turn_bugs import OF_TURNS
 
-EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS]
+EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS, *OF_TURNS]
 
 
 def files_of(bug: Bug) -> dict[str, str]:

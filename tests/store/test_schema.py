@@ -123,6 +123,23 @@ async def test_migrating_again_changes_nothing(own_database_url: str):
     assert await relay_progress_rows(own_database_url) == 1
 
 
+async def test_an_index_whose_building_was_cut_off_is_built_anew(own_database_url: str):
+    before = await catalogue(own_database_url)
+    await asyncio.to_thread(command.downgrade, migrate.configuration(own_database_url), "0007")
+    connection = await asyncpg.connect(own_database_url)
+    try:
+        await connection.execute("CREATE INDEX outbox_tenant_idx ON outbox (tenant_id)")
+        await connection.execute(
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'outbox_tenant_idx'::regclass"
+        )
+    finally:
+        await connection.close()
+
+    await asyncio.to_thread(migrate.upgrade, own_database_url)
+
+    assert await catalogue(own_database_url) == before
+
+
 async def test_processes_that_migrate_at_once_wait_for_each_other(empty_database_url: str, own_database_url: str):
     processes = [
         await asyncio.create_subprocess_exec(

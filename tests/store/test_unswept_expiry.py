@@ -64,7 +64,7 @@ async def test_an_unswept_session_reads_byte_for_byte_as_the_sweep_will_store_it
 
     unswept = await read_everywhere(own_database, caller, session)
     async with own_database.begin() as tx:
-        swept = len(await expire_sessions(tx, 10))
+        swept = len(await expire_sessions(tx, caller.tenant_id, 10))
     afterwards = await read_everywhere(own_database, caller, session)
 
     assert swept == 1
@@ -84,7 +84,7 @@ async def test_the_filters_see_an_expired_session_as_ended_whether_or_not_it_was
     await let_its_time_pass(own_database, over.id)
     if swept:
         async with own_database.begin() as tx:
-            await expire_sessions(tx, 10)
+            await expire_sessions(tx, caller.tenant_id, 10)
 
     async def listed(**filters: object) -> list[object]:
         async with own_database.connect() as tx:

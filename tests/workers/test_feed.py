@@ -133,7 +133,7 @@ async def test_a_relay_takes_nothing_while_another_one_is_at_work(own_database: 
 
     async def relay() -> int:
         async with own_database.begin() as tx:
-            rows, *_ = await relay_batch(tx, await outbox.oldest(tx, 100))
+            rows, *_ = await relay_batch(tx, await outbox.next_rows(tx, 100))
         return len(rows)
 
     async with own_database.begin() as tx:
@@ -150,7 +150,7 @@ async def test_a_batch_that_is_undone_gives_no_positions(own_database: Database)
     try:
         async with own_database.begin() as tx:
             await outbox.lead(tx)
-            rows = await outbox.take(tx, await outbox.oldest(tx, 100))
+            rows = await outbox.take(tx, await outbox.next_rows(tx, 100))
             views = await feed.record(tx, rows, 0)
             undo_if(unlucky=True)
     except Undo:
@@ -195,7 +195,7 @@ async def test_a_purged_session_leaves_no_position_behind_not_even_one_that_is_b
 
     async with own_database.begin() as tx:
         await outbox.lead(tx)
-        rows = await outbox.take(tx, await outbox.oldest(tx, 100))
+        rows = await outbox.take(tx, await outbox.next_rows(tx, 100))
         await feed.record(tx, rows, 2)
         purging = asyncio.create_task(purge())
         await a_lock_is_awaited(own_database)

@@ -24,6 +24,7 @@ REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.TooManyStreams: ("Retry-After",),
     errors.TooManyWaits: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
+    errors.UnsupportedPatch: ("Accept-Patch",),
 }
 
 
@@ -40,8 +41,7 @@ def responses_of(handler: HTTPRouteHandler, is_guarded: bool, schemas: Schemas) 
     if answer is not None:
         success["content"] = {"application/json": {"schema": schemas.reference(answer)}}
     elif handler.opt.get(BINARY):
-        bytes_ = {} if "HEAD" in handler.http_methods else {"type": "string", "format": "binary"}
-        success["content"] = {handler.opt[BINARY]: {"schema": bytes_}}
+        success["content"] = {handler.opt[BINARY]: {"schema": {"type": "string", "format": "binary"}}}
         success["description"] = "The bytes."
     elif STREAM in handler.opt:
         success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
@@ -52,10 +52,9 @@ def responses_of(handler: HTTPRouteHandler, is_guarded: bool, schemas: Schemas) 
     for status, description in handler.opt.get(ALSO, {}).items():
         responses[str(status)] = success | {"description": description}
     responses |= _empty_answers(handler)
-    if handler.opt.get(BINARY) and "GET" in handler.http_methods:
+    if handler.opt.get(BINARY):
         headers = success["headers"] | {"Content-Range": {"schema": {"type": "string"}}}
         responses["206"] = success | {"description": "The range that `Range` named.", "headers": headers}
-    if handler.opt.get(BINARY):
         responses["304"] = {"description": "Not changed since the ETag in If-None-Match."}
     by_status: dict[int, list[type[DomainError]]] = defaultdict(list)
     for refusal in _refusals(handler, is_guarded):
@@ -96,7 +95,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
         refusals += [errors.InvalidRequest, errors.Unauthenticated, errors.InsufficientScope, errors.Unavailable]
         refusals.append(errors.RateLimited)
     if handler.parsed_data_field is not None:
-        refusals.append(errors.UnsupportedMediaType)
+        refusals.append(errors.UnsupportedPatch if "PATCH" in handler.http_methods else errors.UnsupportedMediaType)
     if "cursor" in handler.parsed_fn_signature.parameters:
         refusals.append(errors.InvalidCursor)
     if "If-Match" in handler.opt.get(CONDITIONAL, ()):

@@ -17,6 +17,7 @@ from litestar.routes import HTTPRoute
 
 from service import __version__
 from service.handlers.authentication import scopes_of
+from service.handlers.bodies import taken_by
 from service.handlers.openapi import HIDDEN, UPLOAD
 from service.handlers.openapi.answers import answer_of, responses_of
 from service.handlers.openapi.parameters import parameters_of
@@ -26,6 +27,8 @@ DESCRIPTION = """The place where AI agents keep their conversations.
 
 Send an API key or a JWT as `Authorization: Bearer …`. Every POST takes an `Idempotency-Key`: the same key and body
 within 24 hours give the first answer again, with `Idempotent-Replayed: true`, and have no second effect.
+Every address that takes GET takes HEAD: the same status and headers, without the body. It waits for nothing, and of a
+stream it takes no place. Ids may come in upper case (RFC 9562, section 4); they are answered in lower case.
 Every error is an `application/problem+json` (RFC 9457) with a stable `code` that `/problems/{code}` explains.
 """
 
@@ -47,7 +50,7 @@ UPLOAD_BODY = {
         "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
     },
 }
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 """In the order in which a reader looks for them; the framework keeps them in none."""
 
 TAGS = {"sessions", "messages", "tool-calls", "attachments", "events", "webhooks", "api-keys"}
@@ -116,7 +119,11 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: Schemas) -> dict[s
     if body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas.reference(body.annotation)}},
+            "content": {
+                media_type: {"schema": schemas.reference(body.annotation)}
+                for method in handler.http_methods
+                for media_type in taken_by(method)
+            },
         }
     if handler.opt.get(UPLOAD):
         operation["requestBody"] = UPLOAD_BODY

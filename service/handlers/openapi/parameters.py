@@ -100,7 +100,7 @@ def parameters_of(handler: HTTPRouteHandler) -> list[dict[str, Any]]:
     if STREAM in handler.opt:
         parameters.append(LAST_EVENT_ID)
     if BINARY in handler.opt:
-        parameters += OF_DOWNLOADS if "GET" in handler.http_methods else OF_DOWNLOADS[:1]
+        parameters += OF_DOWNLOADS
     if UPLOAD in handler.opt:
         parameters.append(CONTENT_DISPOSITION)
     return [*parameters, REQUEST_ID]

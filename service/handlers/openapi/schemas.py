@@ -32,8 +32,9 @@ class Schemas:
         """All types by name, with what their types do not say: free JSON, times, examples."""
         components = {name: without_nul(_with_times(schema)) for name, schema in self._components.items()}
         content = components["MessageDraft"]["properties"]["content"]
+        content["description"] = "null only beside `tool_calls`; it is the empty string then."
         message = components["Message"]["properties"]
-        message["content"] = {"anyOf": [*content["anyOf"], {"type": "null"}], "description": "null once deleted."}
+        message["content"] = {"anyOf": content["anyOf"], "description": "null once deleted."}
         message["usage"] = {"anyOf": [{"$ref": REF.format(name="Usage")}, {"type": "null"}]}
         for name in ("Message", "Session", "Event", "Attachment"):
             for field in ("metadata", "data", "properties"):
