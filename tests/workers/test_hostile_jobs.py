@@ -40,7 +40,7 @@ async def test_a_pickled_job_is_not_executed_and_does_not_stop_the_worker(valkey
         await until(idle(shop))
 
         assert await shop.queued() == 0
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
     assert not trace.exists()
     assert done == [1]
 
@@ -73,7 +73,7 @@ async def test_a_job_that_makes_no_sense_does_not_stop_the_worker(valkey: Embedd
         await until(has(done, SLOTS * 2 - 1))
         await until(idle(shop))
 
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
 
 
 async def test_a_job_that_fails_does_not_stop_the_worker(valkey: EmbeddedServers):
@@ -91,4 +91,4 @@ async def test_a_job_that_fails_does_not_stop_the_worker(valkey: EmbeddedServers
         await until(idle(shop))
 
         assert await shop.queued() == 0
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
