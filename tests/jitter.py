@@ -27,11 +27,13 @@ SEED = secrets.randbelow(1_000_000) if WANTED == "random" else WANTED
 
 DELAY_SECONDS_MAX = 0.02
 """Longer than any statement or hop takes here, so that each may overtake another."""
-TEST_SECONDS_MAX = 5.0
-"""A test is delayed no longer than this in all; one of a thousand statements would take minutes."""
+TEST_SECONDS_MAX = 2.0
+"""A test is delayed no longer than this in all, and more rarely as it goes on: else one of a thousand statements would
+take minutes."""
 
 STEPS_DELAYED, STATEMENTS_DELAYED, COMMANDS_DELAYED, STALLS = 0.05, 0.3, 0.1, 0.002
-"""How often: of the steps of tasks, of statements (before and after each), of Redis's, of all callbacks of the loop."""
+"""How often at first: of the steps of tasks, of statements (before and after each), of commands to Redis, and of all
+callbacks of the loop."""
 
 
 class Dice:
@@ -46,10 +48,10 @@ class Dice:
         self._seconds_left = seconds
 
     def delay(self, share: float) -> float:
-        """In `share` of all cases some seconds, else none."""
-        if self._random.random() >= share or self._seconds_left <= 0:
+        """In `share` of all cases some seconds, else none; the more rarely, the less time is left."""
+        if self._random.random() >= share * self._seconds_left / TEST_SECONDS_MAX:
             return 0.0
-        seconds = self._random.uniform(0, DELAY_SECONDS_MAX)
+        seconds = self._random.uniform(0, min(DELAY_SECONDS_MAX, self._seconds_left))
         self._seconds_left -= seconds
         return seconds
 
