@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from conversations import filed, opened, query, service_of
+from eventually import DEADLINE_SECONDS
 
 from service.commands.sessions import purge_session
 from service.domain.attachment import AttachmentStatus, Outcome
@@ -19,7 +20,6 @@ FLOOD = 300
 OLD, NEW, OTHER = UUID(int=1), UUID(int=2), UUID(int=3)
 """Two sessions of one tenant, of which the first was opened first, and one of another tenant."""
 
-DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.01
 
 WAITS_FOR_A_LOCK = """
