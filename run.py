@@ -41,10 +41,13 @@ LOCK_COMMANDS = (
 )
 LINT = (("-m", "ruff", "check", "."), ("-m", "ruff", "format", "--check", "."))
 TYPES = (("-m", "mypy", "service", "workers"),)
-TESTS = (("-m", "pytest"),)
+TESTS = (("run.py", "test"),)
 LOCK_CHECK = (("run.py", "lock-check"),)
 # What a change must pass, but for the minute of chaos of .ci/run, in this order: a name, and what Python is given.
 CHECKS = (("tests", TESTS), ("lint", LINT), ("types", TYPES), ("lock", LOCK_CHECK))
+FULL = "--full"
+# Twice as many processes as the smallest machine has cores: end-to-end tests wait more than they compute.
+SIDE_BY_SIDE = ("-n", "4", "--dist", "loadscope", "--no-loadscope-reorder")
 CACHES = (".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis", ".schemathesis")
 INTERRUPTED = 130  # what shells use for "ended by Ctrl-C"
 
@@ -78,9 +81,14 @@ def up(rest: list[str]) -> int:
 
 
 def test(rest: list[str]) -> int:
-    """Run all tests, or those that pytest's arguments choose."""
+    """Run all tests, or those that pytest's arguments choose; `--full` repeats chance as often as .ci/run does."""
     make_environment(DEV_LOCK)
-    return become(PYTHON, ["-m", "pytest", *rest])
+    if FULL in rest:
+        os.environ["TEST_ROUNDS"] = "1"
+        rest = [argument for argument in rest if argument != FULL]
+    if sys.dont_write_bytecode:  # the tests start Python some 400 times: compiling anew takes two seconds each time
+        os.environ |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(VENV / "bytecode")}
+    return become(PYTHON, ["-m", "pytest", *SIDE_BY_SIDE, *rest])
 
 
 def bench(rest: list[str]) -> int:

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -20,9 +21,9 @@ from uuid import uuid4
 import asyncpg
 import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
-from patience import patience
+from patience import patience, patient_databases, patient_redis  # noqa: F401 - fixtures of all tests
 from places import Place
+from side_by_side import in_order, mark_fast, pytest_xdist_make_scheduler
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.app import create_app
@@ -37,9 +38,18 @@ from service.settings import Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
 
+__all__ = ["pytest_xdist_make_scheduler"]
+pytest_plugins = ("jitter",)
+
 TEMPLATE = "holdfast_template"
 DISK_BYTES = 2 * 1024 * 1024
 """Less than two files of a megabyte, with what a file system needs for itself."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_fast(items)
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session")
@@ -127,9 +137,9 @@ async def tx(database: Database) -> AsyncIterator[Tx]:
 
 @pytest.fixture(scope="session")
 def bucket_url() -> Iterator[str]:
-    """A bucket of a server that speaks S3's language, on a port of its own."""
+    """A bucket of a server that speaks S3's language, on a port of its own; imported where it is asked for."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = import_module("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     endpoint = f"http://{host}:{port}"
@@ -143,10 +153,10 @@ def bucket_url() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty store for objects, of each kind."""
-    if request.param == "folder":
+    """An empty store for objects: in a folder, unless the test is for each of the `places.KINDS`."""
+    if getattr(request, "param", "folder") == "folder":
         folder = tmp_path / "files"
         store = BlobStore(None, folder)
     else:

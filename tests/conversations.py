@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
+from eventually import until
 
 from service.blobs import new_key
 from service.commands.attachments import add_attachment
@@ -136,6 +138,16 @@ async def inspected(
     )
     async with database.begin() as tx:
         assert await record_outcome(tx, claim, Outcome(status=status, **found), text=text, thumbnail=thumbnail)
+
+
+async def a_lock_is_awaited(database: Database, by: asyncio.Task[Any] | None = None) -> None:
+    """Wait until somebody waits for a lock of a database that is one test's own, or `by` has ended without."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def is_so() -> bool:
+        return (by is not None and by.done()) or bool(await query(database, waiting))
+
+    await until(is_so)
 
 
 async def query(database: Database, text: str, *arguments: Any) -> list[asyncpg.Record]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
-PORTS = range(20_000, 30_000)
-"""Below the range from which systems take the ports of outgoing connections: none takes ours while a server is away."""
+FIRST_PORT = 20_000
+PORTS_OF_A_PROCESS = 600
+"""Below the range from which systems take the ports of outgoing connections: none takes ours while a server is away.
+
+Sixteen processes of pytest have ports of their own: one may give a port out before its server listens on it.
+"""
+
+_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+PORTS = range(FIRST_PORT + _number * PORTS_OF_A_PROCESS, FIRST_PORT + (_number + 1) * PORTS_OF_A_PROCESS)
 
 _given: set[int] = set()
 """What was given out before: its server may be away for a while, or not have started yet."""

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from eventually import DEADLINE_SECONDS
 from standardwebhooks import Webhook
 
 OK = b"HTTP/1.1 204 No Content\r\n\r\n"
-DEADLINE_SECONDS = 60.0
 
 
 class Call(NamedTuple):

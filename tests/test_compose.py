@@ -143,6 +143,6 @@ def test_the_ci_runs_the_command_of_the_readme() -> None:
     steps = re.findall(r"^step \w+ (.+)$", script.read_text(), re.MULTILINE)
 
     assert script.stat().st_mode & 0o111 == 0o111
-    assert steps[0] == "make test"
+    assert steps[0] == "make test ARGS=--full"
     assert "make test " in (ROOT / "README.md").read_text()
     assert steps[1:] == ["make chaos ARGS=--short", "make lint", "make types", "make lock-check"]

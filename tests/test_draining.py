@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from eventually import DEADLINE_SECONDS
 
 from service.draining import Drain
 
 NEVER = 3600.0
-DEADLINE_SECONDS = 60.0
-"""Only ends a test that hangs."""
 
 
 async def waits_for_ever(drain: Drain, seconds: float | None, at_stop: float, began: asyncio.Event) -> None:

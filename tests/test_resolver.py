@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from eventually import until
 from silent_names import ADDRESS, DEADLINE_SECONDS, Names, naming
 
 from service import resolver as module
@@ -21,12 +22,6 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[Names]:
     monkeypatch.setattr(module, "ROOM_SECONDS_MAX", DEADLINE_SECONDS)
     with naming(monkeypatch) as names:
         yield names
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - threads that know no loop
-            await asyncio.sleep(0.01)
 
 
 async def test_a_name_is_asked_for_once_by_all_who_want_it_at_the_same_time(names: Names):

@@ -7,16 +7,16 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from eventually import DEADLINE_SECONDS, wait_until
+from processes import alive
 
 from service.supervisor import SupervisorError, run
 
 ROOT = Path(__file__).resolve().parents[1]
-DEADLINE_SECONDS = 60.0
 
 SUPERVISE = """
 import json, os, sys
@@ -53,10 +53,7 @@ class Supervised:
         return [int(pid) for pid in re.findall(rf"{name} *\| pid (\d+)", self.text())]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not condition():
-            assert time.monotonic() < deadline, f"it did not happen in time:\n{self.text()}"
-            time.sleep(0.02)
+        wait_until(condition, "the processes are as they must be")
 
 
 @pytest.fixture
@@ -72,12 +69,6 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     for one in started:
         one.process.kill()
         one.process.wait()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet reaped does not."""
-    stat = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(stat.strip()) and not stat.startswith("Z")
 
 
 def test_a_killed_process_starts_again_and_the_others_stay(supervise: Callable[..., Supervised]) -> None:

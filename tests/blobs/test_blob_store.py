@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from array import array
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from places import Place, pieces, read
+from eventually import until
+from places import KINDS, Place, pieces, read
 
 from service import blobs
 from service.blobs import PUT_CHUNK_BYTES, BlobMissing, BlobStore, new_key
@@ -19,8 +20,11 @@ from service.domain.errors import StorageFull, StorageUnavailable
 from service.ids import new_id
 
 MEBIBYTE = 1024 * 1024
-DEADLINE_SECONDS = 30.0
-POLL_SECONDS = 0.01
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "place" in metafunc.fixturenames:
+        metafunc.parametrize("place", KINDS, indirect=True)
 
 
 @pytest.fixture
@@ -30,14 +34,7 @@ def key() -> str:
 
 def bytes_of(size: int) -> bytes:
     """Bytes that differ from place to place, so that a wrong range shows."""
-    return b"".join(number.to_bytes(8, "big") for number in range(-(-size // 8)))[:size]
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_SECONDS:.0f} s: {what}"
-        await asyncio.sleep(POLL_SECONDS)
+    return array("Q", range(-(-size // 8))).tobytes()[:size]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +85,7 @@ async def test_a_source_that_breaks_is_heard_and_leaves_nothing(place: Place, ke
     with pytest.raises(SourceBroke):
         await place.store.put(key, breaking())
 
-    await until(lambda: not place.named(key), "nothing is left")
+    await until(lambda: not place.named(key))
     with pytest.raises(BlobMissing):
         await place.store.get(key, 0, 1)
 
@@ -112,7 +109,7 @@ async def test_an_upload_that_is_cut_off_is_no_object(place: Place, key: str, se
     with pytest.raises(BlobMissing):
         await place.store.get(key, 0, 1)
     if place.folder is not None:  # a bucket forgets the parts of an upload that was cut off by a rule of its own
-        await until(lambda: not place.named(key), f"nothing is left of {key}")
+        await until(lambda: not place.named(key))
 
 
 async def test_an_object_that_is_not_there_is_missing_and_can_be_deleted(place: Place, key: str):

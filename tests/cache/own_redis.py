@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from eventually import until
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.embedded.binaries import find_valkey
-
-DEADLINE_SECONDS = 30.0
 
 
 class OwnRedis:
@@ -32,9 +30,7 @@ class OwnRedis:
         }  # fmt: skip
         arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen([find_valkey().path, *arguments], stdout=subprocess.DEVNULL)  # noqa: ASYNC220 - it returns at once
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await self.answers():  # noqa: ASYNC110 - a condition, with a deadline
-                await asyncio.sleep(0.02)
+        await until(self.answers)
 
     async def answers(self) -> bool:
         async with self.client() as client:

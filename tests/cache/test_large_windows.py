@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from eventually import DEADLINE_SECONDS
 
 from service.cache import Cache, Outcome, Read
 from service.copies.entries import Spoken, Window
 from service.copies.names import Kind, session_name
 from service.copies.scripts import ENTRY_BYTES_MAX
 from service.queue import open_pool
-
-DEADLINE_SECONDS = 30.0
 
 
 async def secret() -> bytes:

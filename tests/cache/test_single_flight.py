@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from eventually import DEADLINE_SECONDS
 
 from service.cache import Cache, Outcome, Read
 from service.copies.entries import Snapshot
@@ -15,7 +16,6 @@ from service.metrics import Metrics
 from service.queue import open_pool
 
 ASKING = 100
-DEADLINE_SECONDS = 30.0
 NOT_COPIED = 0
 
 

@@ -13,6 +13,8 @@ import httpx2
 import msgspec
 import pytest
 from conversations import query, said, service_of
+from eventually import DEADLINE_SECONDS
+from reading import copied
 
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.caller import Scope
@@ -28,7 +30,6 @@ from workers.jobs.relay_events import Relay
 from workers.main import run_worker
 
 BASE = "http://holdfast.test/api/v1"
-DEADLINE_SECONDS = 60.0
 
 
 class World:
@@ -71,9 +72,8 @@ class World:
         return whole.json()["message_count"], page.json()["data"][0]["seq"] if page.json()["data"] else 0
 
     async def _until_copied(self) -> None:
-        for path in ("", "/messages?limit=1"):
-            while (await self.other.get(f"/sessions/{self.session_id}{path}")).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - a condition, with a deadline
-                await asyncio.sleep(0.01)
+        session = f"/sessions/{self.session_id}"
+        await copied(self.other, session, f"{session}/messages?limit=1")
 
 
 @pytest.fixture

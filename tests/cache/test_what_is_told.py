@@ -13,10 +13,11 @@ from uuid import uuid4
 import httpx2
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS, until
+from reading import copied, opened
 
 from service.settings import Switch
 
-DEADLINE_SECONDS = 30.0
 LIMIT_BYTES = 1024
 """Of a session's files, as the writer that died has set it: what the session took before is one byte too many."""
 
@@ -58,24 +59,9 @@ async def three(processes, client_of, make_key, forget_copies) -> AsyncIterator[
     await forget_copies()  # where a test fails, what stands is older than what was told
 
 
-async def opened(three: Three, **fields: Any) -> str:
-    """The path of a new session."""
-    answer = await three.telling.post("/sessions", json={"agent_id": "agent", "activate": True} | fields)
-    assert answer.status_code == 201, answer.text
-    return f"/sessions/{answer.json()['id']}"
-
-
-async def copied(three: Three, session: str) -> None:
-    """Read until both answers come from copies."""
-    for path in (session, f"{session}/messages"):
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while (await three.reading.get(path)).headers["X-Cache"] != "hit":  # noqa: ASYNC110 - has no event
-                await asyncio.sleep(0.01)
-
-
 async def asked(three: Three) -> tuple[str, str]:
     """A session with a call that waits for a decision; both as paths."""
-    session = await opened(three, config={"approval_tools": ["*"]})
+    session = await opened(three.telling, config={"approval_tools": ["*"]})
     message = (await three.telling.post(f"{session}/messages", json=ASKED)).json()
     return session, f"{session}/tool-calls/{message['tool_calls'][0]['id']}"
 
@@ -89,30 +75,21 @@ async def assert_found(three: Three, session: str) -> None:
         assert shown.content == stored.content or stored.status_code == 404  # which names the request
 
 
-async def test_a_refused_upload_tells_that_the_session_has_ended(three):
-    session = await opened(three)
-    await copied(three, session)
-    await three.dying.delete(session)
+@pytest.mark.parametrize(("mode", "code"), [("end", "session_ended"), ("purge", "session_not_found")])
+async def test_a_refused_upload_tells_that_the_session_is_over(three, mode, code):
+    session = await opened(three.telling)
+    await copied(three.reading, session, f"{session}/messages")
+    await three.dying.delete(session, params={"mode": mode})
     refused = await three.telling.post(f"{session}/attachments", content=b"file")
 
-    assert (refused.status_code, refused.json()["current_status"]) == (409, "ended")
-    await assert_found(three, session)
-
-
-async def test_a_refused_upload_tells_that_the_session_is_gone(three):
-    session = await opened(three)
-    await copied(three, session)
-    await three.dying.delete(session, params={"mode": "purge"})
-    refused = await three.telling.post(f"{session}/attachments", content=b"file")
-
-    assert refused.json()["code"] == "session_not_found"
+    assert refused.json()["code"] == code
     await assert_found(three, session)
 
 
 @pytest.mark.parametrize("is_announced", [True, False], ids=["announced", "counted"])
 async def test_an_upload_refused_while_it_comes_tells_of_the_limit(three, is_announced):
-    session = await opened(three, config={"max_attachment_size": LIMIT_BYTES + 1})
-    await copied(three, session)
+    session = await opened(three.telling, config={"max_attachment_size": LIMIT_BYTES + 1})
+    await copied(three.reading, session, f"{session}/messages")
     await three.dying.patch(session, json={"config": {"max_attachment_size": LIMIT_BYTES}})
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -128,8 +105,8 @@ async def test_an_upload_refused_while_it_comes_tells_of_the_limit(three, is_ann
 @pytest.mark.parametrize("way", ["asked", "asked with a key", "kept"])
 async def test_who_is_shown_the_standing_session_is_told_of_its_changes(three, way):
     opening = {"agent_id": "agent", "external_id": "mine", "if_exists": "return"}
-    session = await opened(three, external_id="mine")
-    await copied(three, session)
+    session = await opened(three.telling, external_id="mine")
+    await copied(three.reading, session, f"{session}/messages")
     await three.dying.patch(session, json={"title": "other"})
     if way == "kept":
         await three.dying.post("/sessions", json=opening, headers=KEY)
@@ -143,7 +120,7 @@ async def test_who_is_shown_the_standing_session_is_told_of_its_changes(three, w
 async def test_a_kept_opening_settles_the_session_that_it_opened(three):
     opening = {"agent_id": "agent", "activate": True}
     session = f"/sessions/{(await three.telling.post('/sessions', json=opening, headers=KEY)).json()['id']}"
-    await copied(three, session)
+    await copied(three.reading, session, f"{session}/messages")
     await three.dying.delete(session)
     again = await three.telling.post("/sessions", json=opening, headers=KEY)
 
@@ -163,7 +140,7 @@ REPEATED = {
 @pytest.mark.parametrize("change", REPEATED)
 async def test_a_kept_answer_tells_of_the_change(three, change):
     session, call = await asked(three)
-    await copied(three, session)
+    await copied(three.reading, session, f"{session}/messages")
     where, sent, status = REPEATED[change]
     path = session + where.format(call=call.rpartition("/")[2])
     lost = await three.dying.post(path, headers=KEY, **sent)
@@ -177,15 +154,13 @@ async def test_a_kept_answer_tells_of_the_change(three, change):
 async def waiting(three: Three, call: str) -> asyncio.Task[Any]:
     """Somebody who waits for this call."""
     task = asyncio.create_task(three.telling.get(call, params={"wait": 60}))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not three.waiters:  # noqa: ASYNC110 - there is no event for who waits
-            await asyncio.sleep(0.01)
+    await until(lambda: three.waiters)
     return task
 
 
 async def test_who_waits_for_a_decision_is_told_of_it(three):
     session, call = await asked(three)
-    await copied(three, session)
+    await copied(three.reading, session, f"{session}/messages")
     task = await waiting(three, call)
     await three.dying.post(call, json={"action": "approve"})
 
@@ -195,7 +170,7 @@ async def test_who_waits_for_a_decision_is_told_of_it(three):
 
 async def test_who_would_wait_for_a_decision_that_stands_is_told_of_it(three):
     session, call = await asked(three)
-    await copied(three, session)
+    await copied(three.reading, session, f"{session}/messages")
     await three.dying.post(call, json={"action": "approve"})
     answer = await three.telling.get(call, params={"wait": 60})
 
@@ -205,7 +180,7 @@ async def test_who_would_wait_for_a_decision_that_stands_is_told_of_it(three):
 
 async def test_who_waits_is_told_that_the_session_is_gone(three):
     session, call = await asked(three)
-    await copied(three, session)
+    await copied(three.reading, session, f"{session}/messages")
     task = await waiting(three, call)
     await three.dying.delete(session, params={"mode": "purge"})
 
@@ -219,14 +194,14 @@ async def test_a_wait_that_tells_what_copies_know_lets_them_stand(three):
     outcome = "miss"
     async with asyncio.timeout(DEADLINE_SECONDS):
         while outcome != "hit":  # a copy may always end by itself in between
-            await copied(three, session)
+            await copied(three.reading, session, f"{session}/messages")
             await three.telling.get(call, params={"wait": 1})
             outcome = (await three.reading.get(session)).headers["X-Cache"]
 
 
 async def test_a_stream_that_does_not_begin_tells_that_the_session_has_ended(three):
-    session = await opened(three)
-    await copied(three, session)
+    session = await opened(three.telling)
+    await copied(three.reading, session, f"{session}/messages")
     await three.dying.delete(session)
     answer = await three.telling.get(f"{session}/events/stream")
 
@@ -235,12 +210,10 @@ async def test_a_stream_that_does_not_begin_tells_that_the_session_has_ended(thr
 
 
 async def test_a_stream_tells_that_the_session_is_gone(three):
-    session = await opened(three)
-    await copied(three, session)
+    session = await opened(three.telling)
+    await copied(three.reading, session, f"{session}/messages")
     streaming = asyncio.create_task(three.telling.get(f"{session}/events/stream"))
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not three.channels:  # noqa: ASYNC110 - nor has a stream that lives
-            await asyncio.sleep(0.01)
+    await until(lambda: three.channels)
     await three.dying.delete(session, params={"mode": "purge"})
 
     assert ": gone" in (await streaming).text

@@ -13,7 +13,8 @@ from contextlib import suppress
 import asyncpg
 import redis
 from faults import Fault
-from stack import DEADLINE_SECONDS, Part, Stack, processes_below
+from processes import processes_below
+from stack import DEADLINE_SECONDS, Part, Stack
 
 KILLED = 137
 """What a process says that ended at a fault point."""

@@ -28,8 +28,9 @@ from history import History, digest_of
 from judging import judge
 from load import Load, Places
 from planning import WEBS, Spans, rounds_together, single_faults
+from processes import clean_environment
 from receiver import OK, Call, receiving
-from stack import Part, Stack, clean_environment, wait_until
+from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
 

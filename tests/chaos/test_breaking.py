@@ -8,7 +8,8 @@ import pytest
 from breaking import KILLED, Breaker
 from faults import Fault
 
-ARMED = Fault("web0", "ends after_commit", 0.0, "after_commit:2")
+POINT = "after_commit:2"
+ARMED = Fault("web0", "ends after_commit", 0.0, POINT)
 
 
 class Ended:
@@ -35,23 +36,16 @@ def mended(fault: Fault, code: int) -> tuple[bool, list[str], bool]:
     return breaker.mend(fault), breaker.misbehaved, part.running
 
 
-def test_who_ended_at_its_point_did_as_it_was_told():
-    assert mended(ARMED, KILLED) == (True, [], True)
-
-
-@pytest.mark.parametrize("code", [1, -11, -9, 0])
-def test_who_ended_before_its_point_misbehaved(code: int):
-    noted = [f"web0 ended with {code} before it came to after_commit:2"]
-
-    assert mended(ARMED, code) == (False, noted, True)
-
-
-def test_who_ended_while_it_hung_misbehaved():
-    noted = ["web0 ended with 1 while it was only stopped for a while"]
-
-    assert mended(Fault("web0", "hang", 0.0), 1) == (True, noted, True)
-
-
-@pytest.mark.parametrize("way", ["kill -9", "restart"])
-def test_who_was_ended_by_us_is_only_started(way: str):
-    assert mended(Fault("web0", way, 0.0), -9) == (True, [], True)
+@pytest.mark.parametrize(
+    ("fault", "code", "is_met", "noted"),
+    [
+        (ARMED, KILLED, True, []),
+        *[(ARMED, code, False, [f"web0 ended with {code} before it came to {POINT}"]) for code in (1, -11, -9, 0)],
+        (Fault("web0", "hang", 0.0), 1, True, ["web0 ended with 1 while it was only stopped for a while"]),
+        *[(Fault("web0", way, 0.0), -9, True, []) for way in ("kill -9", "restart")],
+    ],
+)
+def test_who_ended_otherwise_than_it_was_to_end_misbehaved_and_is_started(
+    fault: Fault, code: int, is_met: bool, noted: list[str]
+):
+    assert mended(fault, code) == (is_met, noted, True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from evidence import Arrival, Evidence
 from faults import Fault, Struck
-from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of, percentile
+from figures import CALM, POSTGRES_KILLED, SEVERAL, VALKEY_AWAY, Figures, Phase, figures_of
 from history import History, Sent
-from judging import CHECKS, judge
-from telling import page, told
+from judging import judge
+from telling import page
 
 KEPT = Path(__file__).with_name("figures.jsonl")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -73,15 +72,6 @@ def test_goals_are_held_against_the_phases(run: Figures):
     assert found == [("0", True), ("1.00", True), ("2", True), ("0.41", True), ("0", True), ("0", True)]
 
 
-def test_a_run_is_told_with_every_promise_and_what_breaks_it(run: Figures):
-    text = told(run)
-
-    assert all(promise["name"] in text for promise in run.promises)
-    assert len(run.promises) == len(CHECKS)
-    assert "BROKEN: 6 deliveries" in text
-    assert Figures(**json.loads(json.dumps(asdict(run)))) == run
-
-
 def test_the_page_is_made_of_its_figures_alone(run: Figures):
     text = page([run, run])
 
@@ -96,9 +86,3 @@ def test_the_page_of_the_documents_is_what_its_runs_wrote():
     assert sum(run.violations for run in runs) == 0
     assert not any(run.missed for run in runs)
     assert len(runs) >= 3
-
-
-def test_percentiles_are_values_that_were_there():
-    assert percentile([], 0.99) == 0.0
-    assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
-    assert percentile([float(value) for value in range(100)], 0.99) == 99.0

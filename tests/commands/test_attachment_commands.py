@@ -19,19 +19,16 @@ from service.domain.attachment import ATTEMPTS_MAX, Attachment, AttachmentStatus
 from service.domain.caller import Caller
 from service.domain.errors import (
     AttachmentLimitExceeded,
-    AttachmentNotFound,
     AttachmentTooLarge,
     DomainError,
-    InvalidReference,
     InvalidTransition,
     SessionEnded,
     SessionExpired,
     SessionNotActive,
     SessionNotFound,
     StorageFull,
-    StorageUnavailable,
 )
-from service.domain.message import AttachmentPart, Message, MessageDraft, TextPart
+from service.domain.message import Message, MessageDraft
 from service.domain.session import Move, Session, SessionConfig
 from service.ids import new_id
 from service.store import attachments, blobs, idempotency, messages
@@ -75,13 +72,6 @@ async def appended(database: Database, caller: Caller, session: Session, *drafts
 async def look(database: Database, caller: Caller, file: Attachment) -> attachments.File | None:
     async with database.connect() as tx:
         _, found = await attachments.get(tx, caller, file.session_id, file.id)
-    return found
-
-
-async def read(database: Database, caller: Caller, message: Message) -> Message:
-    async with database.connect() as tx:
-        _, found = await messages.get(tx, caller, message.session_id, message.id)
-    assert found is not None
     return found
 
 
@@ -267,24 +257,6 @@ async def test_a_file_beyond_the_quota_leaves_nothing(database: Database, caller
     assert await bytes_of(database, caller.tenant_id) == 7
 
 
-async def test_a_file_whose_upload_was_given_up_is_refused_at_the_end(own_database: Database, caller: Caller):
-    session = await opened(own_database, caller)
-    stored = await announced(own_database, b"content")
-    new = NewAttachment(filename="a", content_type="x/y", size=7, sha256=stored.sha256, metadata={})
-    async with own_database.begin() as tx:
-        await blobs.let_go(tx, [stored.key])
-        await blobs.doom(tx, 1)
-
-    with pytest.raises(StorageUnavailable, match="took so long"):
-        async with own_database.begin() as tx:
-            await add_attachment(tx, caller, session.id, new, stored, None, CAUSE)
-
-    assert await count_of(own_database, session) == 0
-    assert await told(own_database, session) == []
-    async with own_database.connect() as tx:
-        assert await violations(tx._connection) == []
-
-
 async def test_a_deleted_file_is_told_of_once_and_frees_its_place_and_its_bytes(database: Database, caller: Caller):
     session = await opened(database, caller)
     file = await filed(database, caller, session.id, b"content")
@@ -297,20 +269,6 @@ async def test_a_deleted_file_is_told_of_once_and_frees_its_place_and_its_bytes(
     assert await bytes_of(database, caller.tenant_id) == 0
     assert await look(database, caller, file) is None
     assert await is_whole(database, session) == []
-
-
-async def test_equal_content_stays_until_its_last_file_goes(database: Database, caller: Caller):
-    sessions = [await opened(database, caller) for _ in range(2)]
-    files = [await filed(database, caller, session.id, b"content") for session in sessions for _ in range(2)]
-    totals = []
-    for file in files:
-        totals.append(await bytes_of(database, caller.tenant_id))
-        await deleted(database, caller, file)
-
-    assert totals == [7, 7, 7, 7]
-    assert await bytes_of(database, caller.tenant_id) == 0
-    for session in sessions:
-        assert await is_whole(database, session) == []
 
 
 @pytest.mark.parametrize(("state", "refusal"), [(ENDED, SessionEnded), (EXPIRED, SessionExpired)])
@@ -329,18 +287,6 @@ async def test_a_session_that_is_over_keeps_its_files(
 
     assert await deleted(database, caller, gone) is False
     assert await look(database, caller, stays) is not None
-
-
-async def test_a_file_that_is_none_cannot_be_deleted_or_retried(database: Database, caller: Caller, tenant: str):
-    session, elsewhere = await opened(database, caller), await opened(database, caller)
-    file = await filed(database, caller, elsewhere.id)
-    for id_ in (new_id(), file.id):
-        unknown = msgspec.structs.replace(file, session_id=session.id, id=id_)
-        for act in (deleted, retried):
-            with pytest.raises(AttachmentNotFound):
-                await act(database, caller, unknown)
-            with pytest.raises(SessionNotFound):
-                await act(database, service_of(f"{tenant}-other"), unknown)
 
 
 async def test_a_deleted_file_leaves_its_words_nowhere(own_database: Database, caller: Caller):
@@ -394,111 +340,6 @@ async def test_a_purge_lets_go_of_every_object_of_the_session_and_of_no_other(ow
     assert await loose_keys(own_database, *keys) == keys.keys() - {rows[0]["key"]}
     async with own_database.connect() as tx:
         assert await violations(tx._connection) == []
-
-
-async def test_a_message_shows_its_files_those_of_its_parts_first_and_each_once(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    one, two, three = [await filed(database, caller, session.id, filename=name) for name in "123"]
-    parts = [TextPart(text="x"), AttachmentPart(attachment_id=two.id), AttachmentPart(attachment_id=two.id)]
-
-    (message,) = await appended(
-        database, caller, session, MessageDraft(content=parts, attachment_ids=[three.id, two.id, three.id, one.id])
-    )
-
-    assert [file.filename for file in message.attachments] == ["2", "3", "1"]
-    assert {file.message_id for file in message.attachments} == {message.id}
-    assert await read(database, caller, message) == message
-    assert await is_whole(database, session) == []
-
-
-async def test_several_messages_may_refer_to_a_file_and_it_names_the_first(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file = await filed(database, caller, session.id)
-
-    first, second = await appended(
-        database,
-        caller,
-        session,
-        MessageDraft(content="1", attachment_ids=[file.id]),
-        MessageDraft(content="2", attachment_ids=[file.id]),
-    )
-
-    assert [entry.message_id for entry in first.attachments + second.attachments] == [first.id, first.id]
-    assert [await read(database, caller, message) for message in (first, second)] == [first, second]
-
-
-async def test_a_message_shows_what_has_become_of_its_files(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file, gone = [await filed(database, caller, session.id, filename="a.txt") for _ in range(2)]
-    (message,) = await appended(database, caller, session, MessageDraft(content="x", attachment_ids=[gone.id, file.id]))
-
-    await inspected(database, caller.tenant_id, file, content_type="text/csv", properties={"rows": 3})
-    await deleted(database, caller, gone)
-
-    tombstone, ready = (await read(database, caller, message)).attachments
-    assert (tombstone.id, tombstone.filename, tombstone.sha256) == (gone.id, "", "")
-    assert tombstone.deleted_at is not msgspec.UNSET
-    assert (ready.status, ready.content_type) == (AttachmentStatus.READY, "text/csv")
-    assert msgspec.json.decode(ready.properties) == {"rows": 3}
-
-
-@pytest.mark.parametrize("wrong", ["unknown", "of another session", "deleted", "of another tenant"])
-@pytest.mark.parametrize("beside", [True, False])
-async def test_a_message_that_names_no_file_of_its_session_is_refused_and_nothing_is_appended(
-    database: Database, caller: Caller, wrong: str, beside: bool
-):
-    session, other = await opened(database, caller), await opened(database, caller)
-    stranger = service_of(f"{caller.tenant_id}-other")
-    good = await filed(database, caller, session.id)
-    bad = {
-        "unknown": lambda: filed(database, caller, other.id),
-        "of another session": lambda: filed(database, caller, other.id),
-        "deleted": lambda: filed(database, caller, session.id),
-        "of another tenant": lambda: foreign(database, stranger),
-    }
-    file = await bad[wrong]()
-    if wrong == "deleted":
-        await deleted(database, caller, file)
-    id_ = new_id() if wrong == "unknown" else file.id
-    refused = (
-        MessageDraft(content="x", attachment_ids=[good.id, id_])
-        if beside
-        else MessageDraft(content=[AttachmentPart(attachment_id=good.id), AttachmentPart(attachment_id=id_)])
-    )
-
-    for drafts in (
-        [refused],
-        [MessageDraft(content="1"), MessageDraft(content="2", attachment_ids=[good.id]), refused],
-    ):
-        with pytest.raises(InvalidReference, match=str(id_)) as caught:
-            await appended(database, caller, session, *drafts)
-        assert caught.value.extras == {"index": len(drafts) - 1}
-
-    rows = await query(database, "SELECT count(*) FROM messages WHERE session_id = $1", session.id)
-    assert rows[0][0] == 0
-    found = await look(database, caller, good)
-    assert found is not None
-    assert found.attachment.message_id is None
-    assert await is_whole(database, session) == []
-
-
-async def foreign(database: Database, stranger: Caller) -> Attachment:
-    return await filed(database, stranger, (await opened(database, stranger)).id)
-
-
-async def test_a_deleted_message_leaves_its_files_but_is_named_by_none(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    file = await filed(database, caller, session.id)
-    (message,) = await appended(database, caller, session, MessageDraft(content="x", attachment_ids=[file.id]))
-
-    async with database.begin() as tx:
-        await delete_message(tx, caller, session.id, message.id, CAUSE)
-
-    found = await look(database, caller, file)
-    assert found is not None
-    assert found.attachment.message_id is None
-    assert (await read(database, caller, message)).attachments == []
-    assert await count_of(database, session) == 1
 
 
 async def test_a_file_can_be_named_again_after_its_message_was_deleted(database: Database, caller: Caller):
@@ -582,20 +423,6 @@ async def test_an_outcome_is_told_of_once_and_its_objects_are_kept(own_database:
     assert tuple(events[0]) == ("system", "inspection")
     assert await loose_keys(own_database, text.key, thumbnail.key) == set()
     assert await bytes_of(own_database, caller.tenant_id) == 7 + 4 + 9
-    assert await is_whole(own_database, session) == []
-
-
-async def test_a_text_that_equals_its_file_is_one_object_with_two_references(own_database: Database, caller: Caller):
-    session = await opened(own_database, caller)
-    file = await filed(own_database, caller, session.id, b"content")
-    text = await announced(own_database, b"content")
-
-    await recorded(own_database, await claimed(own_database), Outcome(status=AttachmentStatus.READY), text=text)
-
-    assert [row[0] for row in await query(own_database, "SELECT reference_count FROM blobs")] == [2]
-    assert await bytes_of(own_database, caller.tenant_id) == 7
-    await deleted(own_database, caller, file)
-    assert await query(own_database, "SELECT * FROM blobs") == []
     assert await is_whole(own_database, session) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conversations import CAUSE, acted, asked, opened, query, said
+from conversations import CAUSE, a_lock_is_awaited, acted, asked, opened, query, said
 
 from service.commands.sessions import Change, change_session
 from service.domain.caller import Caller
@@ -16,12 +16,6 @@ from service.domain.errors import SessionExpired
 from service.domain.tool_call import ToolCall
 from service.store.engine import Database, Statement
 
-DEADLINE_SECONDS = 30.0
-POLL_SECONDS = 0.005
-WAITING = """
-SELECT FROM pg_stat_activity
-WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%sessions%'
-"""
 HOLD = Statement(sa.text("SELECT FROM sessions WHERE id = :id FOR UPDATE"))
 ITS_TIME_ENDS_NOW = Statement(sa.text("UPDATE sessions SET expires_at = clock_timestamp() WHERE id = :id"))
 
@@ -49,9 +43,7 @@ async def test_what_waited_until_its_session_had_run_out_changes_nothing(
     async with own_database.begin() as holder:
         await holder.rows(HOLD, id=session.id)
         late = asyncio.create_task(change(own_database, caller, call))
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await query(own_database, WAITING):  # noqa: ASYNC110 - a lock has no event to wait for
-                await asyncio.sleep(POLL_SECONDS)
+        await a_lock_is_awaited(own_database)
         await holder.rows(ITS_TIME_ENDS_NOW, id=session.id)
 
     with pytest.raises(SessionExpired):

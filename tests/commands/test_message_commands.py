@@ -6,7 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from conversations import CAUSE, opened, query, said, service_of, user_of
+from conversations import CAUSE, opened, query, said
 from invariants import violations
 
 from service.commands.messages import append_messages, delete_message
@@ -14,12 +14,9 @@ from service.commands.sessions import end_session
 from service.domain.caller import Caller
 from service.domain.errors import (
     DomainError,
-    InvalidReference,
     MessageLimitExceeded,
-    MessageNotFound,
     SessionEnded,
     SessionNotActive,
-    SessionNotFound,
 )
 from service.domain.message import Message, MessageDraft, Usage
 from service.domain.session import SessionConfig
@@ -72,23 +69,6 @@ async def test_a_deleted_message_leaves_its_words_nowhere(own_database: Database
     assert "harmless" in after["messages"]
 
 
-async def test_a_deleted_message_is_a_tombstone_that_keeps_its_number(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    first, second = await said(database, caller, session.id, "one", "two")
-
-    assert await deleted(database, caller, session.id, first.id)
-
-    stone = await read(database, caller, session.id, first.id)
-    (third,) = await said(database, caller, session.id, "three")
-    assert (stone.id, stone.seq, stone.role, stone.created_at) == (first.id, 1, first.role, first.created_at)
-    assert bytes(stone.content) == b"null"
-    assert bytes(stone.metadata) == b"{}"
-    assert stone.deleted_at is not msgspec.UNSET
-    assert third.seq == 3
-    assert await read(database, caller, session.id, second.id) == second
-    await assert_sound(database, session.id)
-
-
 async def test_of_twenty_that_delete_a_message_one_does_and_the_others_change_nothing(
     database: Database, caller: Caller
 ):
@@ -114,47 +94,6 @@ async def test_an_ended_session_keeps_its_messages_and_deleting_a_deleted_one_ag
     with pytest.raises(SessionEnded):
         await deleted(database, caller, session.id, kept.id)
     assert await read(database, caller, session.id, kept.id) == kept
-
-
-async def test_what_the_caller_may_not_see_does_not_exist(database: Database, tenant: str):
-    session = await opened(database, service_of(tenant), user_id="user-1")
-    other = await opened(database, service_of(tenant), user_id="user-2")
-    (message,) = await said(database, service_of(tenant), session.id, "words")
-
-    for stranger in (user_of(tenant, "user-2"), service_of(f"{tenant}-other")):
-        with pytest.raises(SessionNotFound):
-            await deleted(database, stranger, session.id, message.id)
-    for session_id, message_id in ((other.id, message.id), (session.id, new_id())):
-        with pytest.raises(MessageNotFound):
-            await deleted(database, service_of(tenant), session_id, message_id)
-    assert await deleted(database, user_of(tenant, "user-1"), session.id, message.id)
-
-
-async def test_deleting_makes_room_under_the_limit(database: Database, caller: Caller):
-    session = await opened(database, caller, config=SessionConfig(max_messages=2))
-    first, _ = await said(database, caller, session.id, "one", "two")
-    with pytest.raises(MessageLimitExceeded):
-        await said(database, caller, session.id, "three")
-
-    await deleted(database, caller, session.id, first.id)
-    (third,) = await said(database, caller, session.id, "three")
-
-    assert third.seq == 3
-    await assert_sound(database, session.id)
-
-
-@pytest.mark.parametrize("place", [0, 2])
-async def test_the_first_draft_without_a_parent_in_the_session_is_named(database: Database, caller: Caller, place: int):
-    session = await opened(database, caller)
-    (parent,) = await said(database, caller, session.id, "parent")
-    drafts = [MessageDraft(content="x", parent_id=parent.id)] * place + [MessageDraft(content="x", parent_id=new_id())]
-
-    async with database.connect() as tx:
-        with pytest.raises(InvalidReference) as refused:
-            await append_messages(tx, caller, session.id, drafts, CAUSE)
-
-    assert refused.value.extras == {"index": place}
-    assert str(drafts[-1].parent_id) in refused.value.detail
 
 
 async def test_the_state_is_named_before_the_parent(database: Database, caller: Caller):

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from conversations import CAUSE, asked, filed, opened, opening, query, said, service_of, user_of
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import delete_message
 from service.commands.sessions import (
@@ -22,12 +23,10 @@ from service.commands.sessions import (
     open_session,
     purge_session,
 )
-from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.caller import Caller
 from service.domain.errors import (
     AlreadyExists,
     DomainError,
-    InsufficientScope,
-    InvalidRequest,
     InvalidTransition,
     SessionEnded,
     SessionNotFound,
@@ -39,7 +38,8 @@ from service.store.engine import Database
 from service.store.idempotency import About
 
 RACERS = 20
-ROUNDS = 50
+ROUNDS = rounds(50)
+"""An order that one round in five meets is missed by 10 rounds in 11 % of all runs, by 50 in none of 70,000."""
 
 
 async def changed(
@@ -109,24 +109,6 @@ async def test_concurrent_patches_of_different_keys_all_survive(database: Databa
     await assert_sound(database, session.id)
 
 
-async def test_concurrent_patches_of_different_fields_all_survive(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    patches: list[dict[str, Any]] = [
-        {"title": "new"},
-        {"tags": ["new"]},
-        {"metadata": {"new": 1}},
-        {"config": {"max_messages": 7}},
-        {"config": {"timeout_minutes": 7}},
-        {"config": {"allowed_tools": ["new"]}},
-    ]
-
-    await asyncio.gather(*(changed(database, caller, session.id, **patch) for patch in patches))
-
-    after = await read(database, caller, session.id)
-    assert (after.title, after.tags, bytes(after.metadata)) == ("new", ["new"], b'{"new":1}')
-    assert after.config == SessionConfig(max_messages=7, timeout_minutes=7, allowed_tools=["new"])
-
-
 async def test_of_racers_that_name_the_same_version_one_wins(database: Database, caller: Caller):
     session = await opened(database, caller)
     only = frozenset({session.version})
@@ -170,15 +152,6 @@ async def test_a_patch_that_changes_nothing_records_nothing(database: Database, 
     assert await told_of(database, session.id) == before
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, True), (True, 1), (0, False), (1, 1.5), ("1", 1), ([1], [True])])
-async def test_true_is_not_one(database: Database, caller: Caller, before: object, after: object):
-    session = await opened(database, caller, metadata={"k": before})
-    patched, is_changed = await changed(database, caller, session.id, metadata={"k": after})
-
-    assert is_changed
-    assert bytes(patched.metadata) == msgspec.json.encode({"k": after})
-
-
 async def test_a_patch_tells_which_fields_it_changed_and_nothing_of_what_they_hold(database: Database, caller: Caller):
     session = await opened(database, caller, title="old")
     await changed(database, caller, session.id, title="secret words", tags=[], metadata={"k": "secret words"})
@@ -187,30 +160,6 @@ async def test_a_patch_tells_which_fields_it_changed_and_nothing_of_what_they_ho
         database, "SELECT data FROM events WHERE session_id = $1 AND type = 'session.updated'", session.id
     )
     assert msgspec.json.decode(row["data"]) == {"changed": ["title", "metadata"]}
-
-
-async def test_null_takes_a_field_back_to_its_default_and_a_metadata_key_away(database: Database, caller: Caller):
-    session = await opened(
-        database, caller, title="t", config=SessionConfig(max_messages=7), metadata={"a": {"b": 1, "c": 2}, "d": 1}
-    )
-    patched, _ = await changed(
-        database, caller, session.id, title=None, config={"max_messages": None}, metadata={"a": {"b": None}, "d": None}
-    )
-
-    assert patched.title is None
-    assert patched.config == SessionConfig()
-    assert msgspec.json.decode(patched.metadata) == {"a": {"c": 2}}
-    emptied, _ = await changed(database, caller, session.id, metadata=None)
-    assert bytes(emptied.metadata) == b"{}"
-
-
-async def test_metadata_that_a_patch_would_make_too_large_stays_as_it_was(database: Database, caller: Caller):
-    session = await opened(database, caller, metadata={"a": "x" * 10_000})
-
-    with pytest.raises(InvalidRequest):
-        await changed(database, caller, session.id, metadata={"b": "x" * 10_000})
-
-    assert await read(database, caller, session.id) == session
 
 
 async def test_a_session_that_was_ended_is_never_renamed_back_to_life(database: Database, caller: Caller):
@@ -382,20 +331,6 @@ async def rows_of(database: Database, session_id: UUID) -> dict[str, int]:
     }
 
 
-async def test_only_admin_may_purge(database: Database, tenant: str):
-    caller = Caller(
-        tenant_id=tenant,
-        subject="s",
-        kind=CallerKind.SERVICE,
-        scopes=frozenset(set(Scope) - {Scope.ADMIN}),
-    )
-    session = await opened(database, caller)
-
-    with pytest.raises(InsufficientScope):
-        await purged(database, caller, session.id)
-    assert await read(database, caller, session.id) == session
-
-
 async def test_what_is_said_while_a_session_is_purged_leaves_nothing(database: Database, caller: Caller):
     session = await opened(database, caller)
 
@@ -407,20 +342,3 @@ async def test_what_is_said_while_a_session_is_purged_leaves_nothing(database: D
     assert {type(loser) for loser in losers} <= {SessionNotFound}
     assert set((await rows_of(database, session.id)).values()) == {0}
     await assert_sound(database, session.id)
-
-
-async def test_what_the_caller_may_not_see_does_not_exist(database: Database, tenant: str):
-    session = await opened(database, service_of(tenant), user_id="user-1")
-
-    for stranger in (user_of(tenant, "user-2"), service_of(f"{tenant}-other"), user_of(f"{tenant}-other", "user-1")):
-        for attempt in (
-            changed(database, stranger, session.id, title="x"),
-            moved(database, stranger, session.id, Move.SUSPEND),
-            moved(database, stranger, session.id, Move.RESUME),
-            ended(database, stranger, session.id),
-            purged(database, stranger, session.id),
-            said(database, stranger, session.id, "x"),
-        ):
-            with pytest.raises(SessionNotFound):
-                await attempt
-    assert await read(database, user_of(tenant, "user-1"), session.id) == session

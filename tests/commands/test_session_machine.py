@@ -10,6 +10,7 @@ from conversations import CAUSE, let_its_time_pass, opened, query, said
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, invariant, precondition, rule
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import delete_message
 from service.commands.sessions import Change, change_session, end_session, expire_sessions, move_session
@@ -23,7 +24,8 @@ LIVING_MAX = 2
 MESSAGES_MAX = 5
 SWEEP_MAX = 1000
 PAGE_MAX = 200
-EXAMPLES = 70
+EXAMPLES = rounds(70)
+"""A fault on one way in ten is missed by 14 ways in 23 % of all runs, by 70 in 0.06 %."""
 STEPS = 40
 
 ARROWS = {

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from conversations import CAUSE, opened, opening, query
+from conversations import CAUSE, a_lock_is_awaited, opened, opening, query
 
 from service.commands.sessions import open_session, purge_session
 from service.domain.caller import Caller
 from service.store.engine import Database
-
-DEADLINE_SECONDS = 30.0
-POLL_SECONDS = 0.005
-WAITING = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
 async def test_a_purge_waits_for_who_was_given_the_standing_session(own_database: Database, caller: Caller):
@@ -25,9 +21,7 @@ async def test_a_purge_waits_for_who_was_given_the_standing_session(own_database
     async with own_database.begin() as finder:
         found, is_new = await open_session(finder, caller, opening(external_id="mine", return_existing=True), CAUSE)
         purging = asyncio.create_task(purge())
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await query(own_database, WAITING):  # noqa: ASYNC110 - a lock has no event to wait for
-                await asyncio.sleep(POLL_SECONDS)
+        await a_lock_is_awaited(own_database)
     await purging
 
     assert (found.id, is_new) == (session.id, False)

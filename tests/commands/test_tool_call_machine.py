@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 from invariants import violations
+from rounds import rounds
 
 from service.commands.messages import append_messages
 from service.commands.sessions import end_session
@@ -26,7 +27,8 @@ from service.store import sessions, tool_calls
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 
 CALLS = 3
-EXAMPLES = 60
+EXAMPLES = rounds(60)
+"""A fault on one way in ten is missed by 12 ways in 28 % of all runs, by 60 in 0.2 %."""
 STEPS = 20
 
 ARROWS = {

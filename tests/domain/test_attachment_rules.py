@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
-from datetime import UTC, datetime
 from typing import Any
 
+import drawn
 import msgspec
 import pytest
+from drawn import NOW
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.attachment import (
     DEFAULT_MEDIA_TYPE,
     ENDS,
-    FILENAME_CHARACTERS_MAX,
     Attachment,
     AttachmentStatus,
     AttachmentType,
@@ -39,32 +38,11 @@ from service.domain.event import EventType
 from service.domain.session import EndReason, Move, Session, SessionConfig, Status
 from service.ids import new_id
 
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CONFIG = SessionConfig(max_attachments=3, max_attachment_size=2048)
 
 
-def session_that_is(status: Status, *, files: int = 0, end_reason: EndReason | None = None) -> Session:
-    return Session(
-        id=new_id(),
-        user_id="u",
-        agent_id="a",
-        status=status,
-        title=None,
-        external_id=None,
-        config=CONFIG,
-        metadata=msgspec.Raw(b"{}"),
-        tags=[],
-        message_count=0,
-        attachment_count=files,
-        pending_tool_call_count=0,
-        version=1,
-        created_at=NOW,
-        updated_at=NOW,
-        last_message_at=None,
-        expires_at=NOW,
-        ended_at=NOW if status is Status.ENDED else None,
-        end_reason=end_reason or (EndReason.REQUESTED if status is Status.ENDED else None),
-    )
+def session_that_is(status: Status, *, files: int = 0, **fields: Any) -> Session:
+    return drawn.session_that_is(status, config=CONFIG, attachment_count=files, **fields)
 
 
 def file_that_is(status: AttachmentStatus) -> Attachment:
@@ -167,30 +145,6 @@ def test_every_end_has_its_event():
         AttachmentStatus.FAILED: EventType.ATTACHMENT_FAILED,
         AttachmentStatus.QUARANTINED: EventType.ATTACHMENT_FAILED,
     }
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a",
-        "x" * FILENAME_CHARACTERS_MAX,
-        "\U0001f4c4" * FILENAME_CHARACTERS_MAX,
-        "Straße.pdf",
-        unicodedata.normalize("NFD", "café.txt"),
-        "\u200e\u200f\u202egpj.exe\u202c",
-        "../../etc/passwd",
-        "..",
-        "CON",
-        "C:\\temp\\a.txt",
-        'a"b\\c;d%22.txt',
-        " ",
-        "\u2028",
-        "\ufffe\uffff\U0010ffff",
-        "",
-    ],
-)
-def test_any_name_of_a_person_is_taken(name: str):
-    assert filename_faults(name, "body.file") == []
 
 
 @pytest.mark.parametrize("character", list(map(chr, [*range(32), *range(127, 160), 0xD800, 0xDFFF])))

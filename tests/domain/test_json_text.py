@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from service.domain.json_text import DEPTH_MAX, INTEGER_ABS_MAX, fault_of
 
@@ -66,7 +67,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=rounds(400))
 @given(VALUES, st.booleans(), st.sampled_from([None, 1, "\t"]))
 def test_valid_json_is_judged_as_by_parsing_it(value: Any, ascii_only: bool, indent: int | str | None):
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent)
@@ -74,7 +75,7 @@ def test_valid_json_is_judged_as_by_parsing_it(value: Any, ascii_only: bool, ind
     assert fault_of(text.encode()) == slow_fault_of(text)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=rounds(400))
 @given(st.text(st.sampled_from('"\\[]{}0123456789u0000-+.eE,: \n'), max_size=200))
 def test_text_that_parses_after_all_is_judged_as_by_parsing_it_and_the_rest_breaks_nothing(text: str):
     judged = fault_of(text.encode())

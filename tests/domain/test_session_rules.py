@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import product
-from typing import Any
 
 import msgspec
 import pytest
+from drawn import NOW, arrows, session_that_is
 
 from service.domain.errors import (
     InvalidTransition,
@@ -33,7 +32,6 @@ from service.domain.session import (
     refuse_other_version,
     renews_time,
 )
-from service.ids import new_id
 
 DIAGRAM = """
     created   --activate--> active
@@ -44,41 +42,6 @@ DIAGRAM = """
     suspended --resume----> active
     suspended --end-------> ended
 """
-NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-def arrows() -> dict[tuple[str, str], str]:
-    drawn = {}
-    for line in DIAGRAM.strip().splitlines():
-        origin, arrow, target = line.split()
-        drawn[origin, arrow.strip("->")] = target
-    return drawn
-
-
-def session_that_is(status: Status, **fields: Any) -> Session:
-    ended = status is Status.ENDED
-    session = Session(
-        id=new_id(),
-        user_id="u",
-        agent_id="a",
-        status=status,
-        title=None,
-        external_id=None,
-        config=SessionConfig(max_messages=5),
-        metadata=msgspec.Raw(b"{}"),
-        tags=[],
-        message_count=0,
-        attachment_count=0,
-        pending_tool_call_count=0,
-        version=3,
-        created_at=NOW,
-        updated_at=NOW,
-        last_message_at=None,
-        expires_at=NOW,
-        ended_at=NOW if ended else None,
-        end_reason=EndReason.REQUESTED if ended else None,
-    )
-    return msgspec.structs.replace(session, **fields)
 
 
 def expired_session() -> Session:
@@ -86,13 +49,13 @@ def expired_session() -> Session:
 
 
 def test_the_moves_are_those_of_the_diagram():
-    assert {(origin.value, move.value): target.value for (origin, move), target in MOVES.items()} == arrows()
+    assert {(origin.value, move.value): target.value for (origin, move), target in MOVES.items()} == arrows(DIAGRAM)
 
 
 @pytest.mark.parametrize(("status", "move"), list(product(Status, Move)))
 def test_a_move_leads_where_the_diagram_says_or_is_refused(status: Status, move: Move):
     session = session_that_is(status)
-    target = arrows().get((status.value, move.value))
+    target = arrows(DIAGRAM).get((status.value, move.value))
 
     if target is not None:
         assert after_move(session, move) == target
@@ -101,7 +64,7 @@ def test_a_move_leads_where_the_diagram_says_or_is_refused(status: Status, move:
             after_move(session, move)
         assert refused.value.extras == {
             "current_status": status,
-            "allowed": [name for origin, name in arrows() if origin == status.value],
+            "allowed": [name for origin, name in arrows(DIAGRAM) if origin == status.value],
         }
         assert status.value in refused.value.detail
         assert move.value in refused.value.detail
@@ -109,7 +72,9 @@ def test_a_move_leads_where_the_diagram_says_or_is_refused(status: Status, move:
 
 @pytest.mark.parametrize("status", Status)
 def test_what_is_allowed_is_what_the_diagram_draws_from_there(status: Status):
-    assert [move.value for move in allowed_moves(status)] == [name for origin, name in arrows() if origin == status]
+    assert [move.value for move in allowed_moves(status)] == [
+        name for origin, name in arrows(DIAGRAM) if origin == status
+    ]
 
 
 def test_nothing_leads_out_of_ended():
@@ -192,23 +157,6 @@ def test_each_move_has_its_own_event():
 
 def test_activate_and_resume_give_the_full_time_again_and_no_other_move_does():
     assert {move for move in Move if renews_time(move)} == {Move.ACTIVATE, Move.RESUME}
-
-
-def test_an_empty_config_is_a_whole_one_with_the_defaults_of_the_contract():
-    assert msgspec.to_builtins(msgspec.json.decode(b"{}", type=SessionConfig)) == {
-        "max_messages": 10_000,
-        "max_attachments": 100,
-        "max_attachment_size": 10 * 1024 * 1024,
-        "timeout_minutes": 60,
-        "approval_timeout_seconds": None,
-        "allowed_tools": [],
-        "blocked_tools": [],
-        "approval_tools": [],
-        "enable_code_interpreter": True,
-        "enable_mcp_tools": True,
-        "enable_file_search": True,
-        "system_prompt_override": None,
-    }
 
 
 @pytest.mark.parametrize(

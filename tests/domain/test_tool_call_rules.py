@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from drawn import arrows
 
 from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
@@ -53,14 +54,6 @@ TIMEOUT_SECONDS = 60
 DEADLINE = ASKED + timedelta(seconds=TIMEOUT_SECONDS)
 
 PERSON, OTHER = "ada", "bob"
-
-
-def arrows() -> dict[tuple[str, str], str]:
-    drawn = {}
-    for line in DIAGRAM.strip().splitlines():
-        origin, arrow, target = line.split()
-        drawn[origin, arrow.strip("->")] = target
-    return drawn
 
 
 def pending_call(timeout: int | None = TIMEOUT_SECONDS) -> ToolCall:
@@ -140,13 +133,13 @@ def test_a_pending_call_is_decided_by_nobody_and_expires_after_its_sessions_appr
 
 
 def test_the_steps_are_those_of_the_diagram():
-    assert {(origin.value, action.value): target.value for (origin, action), target in STEPS.items()} == arrows()
+    assert {(origin.value, action.value): target.value for (origin, action), target in STEPS.items()} == arrows(DIAGRAM)
 
 
 @pytest.mark.parametrize(("status", "action"), list(product(CallStatus, Action)))
 def test_a_step_leads_where_the_diagram_says_or_is_refused(status: CallStatus, action: Action):
     call = call_that_is(status)
-    target = arrows().get((status.value, action.value))
+    target = arrows(DIAGRAM).get((status.value, action.value))
     asked = request(action, by=OTHER)
     decides = action in {Action.APPROVE, Action.REJECT}
 
@@ -167,13 +160,13 @@ def test_a_step_leads_where_the_diagram_says_or_is_refused(status: CallStatus, a
             after_step(call, asked, NOW)
         assert refused.value.extras == {
             "current_status": status,
-            "allowed": [name for origin, name in arrows() if origin == status.value],
+            "allowed": [name for origin, name in arrows(DIAGRAM) if origin == status.value],
         }
 
 
 @pytest.mark.parametrize("status", CallStatus)
 def test_what_is_allowed_is_what_the_diagram_draws_from_there(status: CallStatus):
-    drawn = [name for origin, name in arrows() if origin == status.value]
+    drawn = [name for origin, name in arrows(DIAGRAM) if origin == status.value]
 
     assert [action.value for action in allowed_actions(status)] == drawn
     assert (status in OPEN) is bool(drawn)

@@ -1,4 +1,4 @@
-"""A stack for each file, made whole again before each test, and its logs where a test fails."""
+"""One stack for all files, made whole again before each test, and its logs where a test fails."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from uuid import uuid4
 import pytest
 from stack import Stack
 
+from service.domain.work import Queue
+
 
 @pytest.fixture(scope="session")
 def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -18,17 +20,21 @@ def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bytecode")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """Two web processes and a worker of the events; other tests of the file have killed some of it."""
-    with Stack(bytecode) as stack:
+    """Two web processes and a worker of each queue, which may send to this machine; other tests have killed some of it.
+
+    A file whose processes need another setting has a `running_stack` of its own.
+    """
+    with Stack(bytecode, queues=tuple(Queue), HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true") as stack:
         yield stack
 
 
 @pytest.fixture
 def stack(running_stack: Stack) -> Stack:
-    """The file's stack, all of it at work."""
+    """The stack, all of it at work."""
     running_stack.heal()
+    running_stack.rest()
     return running_stack
 
 

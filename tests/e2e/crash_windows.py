@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import httpx2
-from stack import ANSWER_SECONDS_MAX, Part, Stack, Web, tail, wait_until
+from processes import tail
+from rounds import rounds
+from stack import ANSWER_SECONDS_MAX, Part, Stack, Web, wait_until
 
 from service.faults import KILLED
 
-REPEATS = int(os.environ.get("FAULT_REPEATS", "1"))
-"""How often each window is entered. The whole of it, by hand: FAULT_REPEATS=20."""
+REPEATS = rounds(1)
+"""How often each window is entered. The whole of it, by hand: TEST_ROUNDS=20."""
 
 
 def end(part: Part) -> None:

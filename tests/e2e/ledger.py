@@ -20,7 +20,7 @@ UNFINISHED_KEYS = "SELECT count(*) FROM idempotency_keys WHERE status IS NULL"
 NOT_RELAYED = """
     SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM events) - relayed_total FROM relay_progress
 """
-"""Nothing waits, and every event was counted exactly once; nothing is ever purged here."""
+"""Zero when nothing waits and every event was counted exactly once, but for the events that were purged."""
 
 LET_TIME_PASS = """
     WITH spoken AS (UPDATE messages SET created_at = created_at - $2::interval WHERE session_id = ANY($1)),
@@ -32,11 +32,18 @@ LET_TIME_PASS = """
 """
 
 
+LET_LEASES_RUN_OUT = (
+    "UPDATE attachments SET due_at = now() WHERE status = 'processing'",
+    "UPDATE webhook_deliveries SET due_at = now() WHERE is_in_flight",
+)
+
+
 class Ledger:
     """Reads the database from the tests' main thread, by connections of its own: the server may have been killed."""
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._purged = 0
         # A loop of its own, which no other test sees.
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
@@ -72,7 +79,11 @@ class Ledger:
 
     def unrelayed(self) -> int:
         """How many events wait, or were not counted; zero when all is told."""
-        return int(self.value(NOT_RELAYED))
+        return int(self.value(NOT_RELAYED)) + self._purged
+
+    def forget_purged(self) -> None:
+        """Count from here on, when nothing waits: what earlier tests purged is missed no more."""
+        self._purged = -int(self.value(NOT_RELAYED))
 
     def messages(self, tenant: str) -> dict[tuple[str, int], tuple[str, str]]:
         """All messages of a tenant: session and number → id and content."""
@@ -82,6 +93,11 @@ class Ledger:
     def let_time_pass(self, sessions: list[str], minutes: int) -> None:
         """As if all that happened in these sessions had happened earlier."""
         self.rows(LET_TIME_PASS, [UUID(session) for session in sessions], timedelta(minutes=minutes))
+
+    def let_leases_run_out(self) -> None:
+        """As if the leases of workers that were killed had run out."""
+        for statement in LET_LEASES_RUN_OUT:
+            self.rows(statement)
 
     def make_key(self, tenant: str) -> str:
         async def make() -> str:

@@ -12,15 +12,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx2
+from eventually import DEADLINE_SECONDS, wait_until
 from ledger import Ledger
 from ports import free_port
+from processes import clean_environment, tail
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.domain.work import Queue
@@ -30,52 +32,10 @@ from service.store import migrate
 
 HOLDFAST = str(Path(sys.executable).parent / "holdfast")
 
-DEADLINE_SECONDS = 60.0
-"""For what takes one or two seconds on a quiet machine, or 15 s where a lease must run out: it only ends what hangs."""
-POLL_SECONDS = 0.02
 ANSWER_SECONDS_MAX = 30.0
 """What a client waits for an answer, also on a bad day of a busy machine."""
 
-LOG_TAIL_LINES = 40
-
-
-def wait_until(condition: Callable[[], object], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Wait for something that must come; fails with `what` when it does not come in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(POLL_SECONDS)
-
-
-def clean_environment(bytecode: Path, **settings: str) -> dict[str, str]:
-    """Our environment without what would configure Holdfast, and with `settings`.
-
-    Where Python may not keep what it compiles, each start takes two seconds: then it may keep it in `bytecode`.
-    """
-    configuring = ("HOLDFAST_", "DATABASE_URL", "REDIS_URL", "PG", "HOST", "PORT")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(configuring)}
-    if sys.dont_write_bytecode:
-        kept |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(bytecode)}
-    return kept | {"PYTHONUNBUFFERED": "1"} | settings
-
-
-def processes_below(root: int) -> dict[int, str]:
-    """All processes that a process started, and they in turn: by pid, with their command lines."""
-    listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    found: dict[int, str] = {}
-    parents = {root}
-    while parents:
-        children = {int(pid): "".join(args) for pid, parent, *args in rows if int(parent) in parents}
-        found |= children
-        parents = set(children)
-    return found
-
-
-def tail(log: Path) -> str:
-    """The end of a log."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return "\n".join(line[:500] for line in lines[-LOG_TAIL_LINES:])
+UNINSPECTED = "SELECT count(*) FROM attachments WHERE status IN ('uploaded', 'processing') AND deleted_at IS NULL"
 
 
 class Part:
@@ -204,7 +164,7 @@ class Stack:
         logs = self.folder / "processes"
         logs.mkdir()
         self.webs = [Web(f"web{number}", self.environment, logs) for number in range(self._webs)]
-        self.workers = [self.new_worker(f"worker{number}", queue) for number, queue in enumerate(self._queues)]
+        self.workers = [self.new_worker(f"worker-{queue}", queue) for queue in self._queues]
         self.heal()
 
     def heal(self) -> None:
@@ -222,6 +182,27 @@ class Stack:
         # What `holdfast worker` becomes.
         return Part(name, [sys.executable, "-m", "workers", queue], self.environment, self.folder / "processes")
 
+    @contextmanager
+    def another_worker(self, queue: Queue) -> Iterator[Part]:
+        """A second worker of a queue, as long as the block lasts."""
+        worker = self.new_worker(f"another-worker-{queue}", queue)
+        started = worker.log.read_text().count("worker.started") if worker.log.exists() else 0
+        worker.start()
+        try:
+            wait_until(lambda: worker.log.read_text().count("worker.started") > started, f"{worker.name} is at work")
+            yield worker
+        finally:
+            if worker.running:
+                worker.stop()
+
+    def rest(self) -> None:
+        """Wait until nothing is under way that another test began; its webhooks are forgotten."""
+        wait_until(lambda: self.ledger.value("SELECT count(*) FROM outbox") == 0, "the outbox is empty")
+        self.ledger.forget_purged()
+        self.ledger.rows("DELETE FROM webhook_deliveries")
+        self.ledger.rows("DELETE FROM webhook_endpoints")
+        wait_until(lambda: self.ledger.value(UNINSPECTED) == 0, "every file has been inspected")
+
     def wait_until_relayed(self) -> None:
         """Wait until every event was relayed and counted once."""
         wait_until(lambda: self.ledger.unrelayed() == 0, "every event is relayed")
@@ -230,9 +211,13 @@ class Stack:
     def parts(self) -> list[Part]:
         return [*self.webs, *self.workers]
 
+    def worker_of(self, queue: Queue) -> Part:
+        return self.workers[self._queues.index(queue)]
+
     @property
     def worker(self) -> Part:
-        return self.workers[0]
+        """The one of the events."""
+        return self.worker_of(Queue.EVENTS)
 
     @property
     def addresses(self) -> list[str]:

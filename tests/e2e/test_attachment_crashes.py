@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from stack import Part, Stack, processes_below, wait_until
+from processes import processes_below
+from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
 
@@ -20,16 +21,9 @@ BLOCKED = """
 """
 
 
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process, a worker of the events and one of the attachments."""
-    with Stack(bytecode, webs=1, queues=(Queue.EVENTS, Queue.ATTACHMENTS)) as stack:
-        yield stack
-
-
 @pytest.fixture
 def inspector(stack: Stack) -> Part:
-    return stack.workers[1]
+    return stack.worker_of(Queue.ATTACHMENTS)
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ def test_a_file_whose_worker_died_over_its_claim_is_ready_soon(
         wait_until(lambda: is_blocked(stack, "FROM blobs"), "the worker has claimed the file and asks for its bytes")
         inspector.kill()
     assert look(file)["status"] == "processing"
-    inspector.start()
+    inspector.start()  # and waits until the lease of the killed one has run out
 
     comes_to_its_end(stack, file, look, "ready")
     assert text_of(stack, key, file) == "claimed and left"
@@ -123,6 +117,7 @@ def test_a_file_whose_worker_died_over_its_inspection_is_ready_soon(
     inspector.kill()
     wait_until(lambda: not any(map(is_alive, children)), "the child has ended with its worker")
     assert look(file)["status"] == "processing"
+    stack.ledger.let_leases_run_out()
     inspector.start()
 
     assert comes_to_its_end(stack, file, look, "ready")["properties"]["rows"] == 400_001
@@ -147,6 +142,7 @@ def test_a_file_whose_worker_died_before_it_recorded_is_ready_soon_and_nothing_i
         wait_until(lambda: is_blocked(stack, "sessions.user_id"), "the worker is about to record what it found")
         inspector.kill()
     announced = stack.ledger.value("SELECT count(*) FROM loose_blobs")
+    stack.ledger.let_leases_run_out()
     inspector.start()
 
     comes_to_its_end(stack, file, look, "ready")
@@ -169,7 +165,7 @@ def test_a_file_that_kills_three_workers_fails_and_can_be_tried_again(
             inspector.start()
             wait_until(lambda: is_blocked(stack, "FROM blobs"), "the worker has claimed the file")
             inspector.kill()
-        stack.ledger.rows("UPDATE attachments SET due_at = now() WHERE status = 'processing'")
+        stack.ledger.let_leases_run_out()
     inspector.start()
     failed = comes_to_its_end(stack, file, look, "failed")
     with stack.client(key) as client:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 from crash_windows import REPEATS, arm, contents, ended_in_its_window, post
 from stack import Stack, wait_until
 
-from service.domain.work import Queue
-
 COMMITS = ("before_commit", "after_commit", "after_push")
 FILE = bytes(range(256)) * 32_000
 """Eight MiB: the store takes parts of five, so it has written one before all has come."""
 LATE_BLOCK = "mid_upload:11"
 """Passed before the 13th block, each of half a MiB and a bit."""
-
-
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """Two web processes, a worker of the events and one of the attachments."""
-    with Stack(bytecode, webs=2, queues=(Queue.EVENTS, Queue.ATTACHMENTS)) as stack:
-        yield stack
 
 
 def all_is_well(stack: Stack) -> bool:

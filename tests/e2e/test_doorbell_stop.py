@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 
+from rounds import rounds
 from stack import DEADLINE_SECONDS
 
 from service.metrics import Metrics
 from service.queue import Doorbell, open_queue
 
-STOPS = 200
+STOPS = rounds(200)
+"""A moment that one stop in fifty meets is missed by 40 stops in 45 % of all runs, by 200 in 2 %."""
 RING_TAKES_SECONDS = 0.005
 
 

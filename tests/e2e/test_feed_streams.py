@@ -126,6 +126,7 @@ def test_what_is_committed_late_is_skipped_by_no_stream(
             assert has_written.wait(DEADLINE_SECONDS)
             time.sleep(0.01)  # ids tell milliseconds
             assert client.post(f"/sessions/{prompt}/messages", json={"content": "x"}).status_code == 201
+            stack.wait_until_relayed()  # so this one has its place before the first late one is committed
             may_commit.set()
             said = 1
             while not writing.done():

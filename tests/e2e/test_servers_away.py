@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from clients import Clients, Outcome
-from stack import Stack, processes_below, wait_until
+from processes import processes_below
+from stack import Stack, wait_until
 
 from service.store.engine import ACQUIRE_SECONDS_MAX, COMMAND_SECONDS_MAX
 

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -27,13 +27,6 @@ BOUNDARY = "limit"
 HEAD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'.encode()
 TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
-
-
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process, and a worker that sweeps what nobody refers to; no file is looked into while it is stopped."""
-    with Stack(bytecode, webs=1, queues=(Queue.ATTACHMENTS,)) as stack:
-        yield stack
 
 
 @pytest.fixture
@@ -206,34 +199,6 @@ def test_who_asks_first_is_told_before_a_byte_is_sent(web: Web, key: str, open_s
         assert client.answer()[0] == 201
 
 
-def test_what_is_announced_as_too_large_is_refused_at_once(
-    web: Web, key: str, open_session: Callable[..., str]
-) -> None:
-    files = f"/api/v1/sessions/{open_session(config={'max_attachment_size': 1024})}/attachments"
-    for headers in ({"Content_Length": LARGE_BYTES}, {"Content_Length": LARGE_BYTES, **WAYS["form"][0]}):
-        with Connection(web, key) as client:
-            client.begin("POST", files, **headers)
-
-            status, _, body = client.answer()
-
-            assert (status, json.loads(body)["code"]) == (413, "attachment_too_large")
-
-
-@pytest.mark.parametrize("content_type", ["application/octet-stream", FORM_TYPE])
-def test_a_body_that_grows_too_large_is_refused_before_its_end(
-    stack: Stack, web: Web, key: str, open_session: Callable[..., str], content_type: str
-) -> None:
-    files = f"/api/v1/sessions/{open_session(config={'max_attachment_size': MEBIBYTE})}/attachments"
-    with Connection(web, key) as client:
-        client.begin("POST", files, Transfer_Encoding="chunked", Content_Type=content_type)
-        client.send(chunk(HEAD + b"x" * (2 * MEBIBYTE)))
-
-        status, _, body = client.answer()
-
-        assert (status, json.loads(body)["code"]) == (413, "attachment_too_large")
-    wait_until(lambda: not bytes_on_their_way(stack), "what had come is gone")
-
-
 def test_the_length_that_was_announced_is_the_length_that_is_read(stack: Stack, web: Web, key: str, files: str) -> None:
     with Connection(web, key) as client:
         client.begin("POST", files, Content_Length=5)
@@ -253,16 +218,6 @@ def test_the_length_that_was_announced_is_the_length_that_is_read(stack: Stack, 
     wait_until_nothing_is_left_over(stack)
     with stack.client(key) as api:
         assert [file["size"] for file in api.get(files.removeprefix("/api/v1")).json()["data"]] == [5]
-
-
-@pytest.mark.parametrize("lengths", [{"Content_Length": "5, 6"}, {"Content_Length": 5, "Transfer_Encoding": "chunked"}])
-def test_a_length_in_two_ways_is_no_request(web: Web, key: str, files: str, lengths: dict[str, object]) -> None:
-    with Connection(web, key) as client:
-        client.begin("POST", files, **lengths)
-        client.send(b"0\r\n\r\nGET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-
-        assert client.answer()[0] == 400
-        assert client.is_closed()
 
 
 def test_a_connection_goes_on_behind_an_upload_and_behind_a_refusal(web: Web, key: str, files: str) -> None:
@@ -308,7 +263,7 @@ def memory_of(pid: int, name: str) -> int:
 def test_a_large_file_goes_in_and_out_and_the_server_grows_by_less_than_20_mib(
     stack: Stack, web: Web, key: str, files: str, way: str
 ) -> None:
-    stack.worker.send(signal.SIGSTOP)
+    stack.worker_of(Queue.ATTACHMENTS).send(signal.SIGSTOP)
     try:
         block = bytes(range(256)) * 4096
         digest = hashlib.sha256()
@@ -341,7 +296,7 @@ def test_a_large_file_goes_in_and_out_and_the_server_grows_by_less_than_20_mib(
         assert received.hexdigest() == digest.hexdigest()
         assert memory_of(web.pid, "VmHWM") - before < GROWTH_BYTES_MAX
     finally:
-        stack.worker.send(signal.SIGCONT)
+        stack.worker_of(Queue.ATTACHMENTS).send(signal.SIGCONT)
 
 
 def test_ten_large_files_at_once_are_taken_whole(stack: Stack, web: Web, key: str, files: str) -> None:

@@ -8,37 +8,28 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import pytest
 from receiver import receiving
+from rounds import rounds
 from stack import Stack, wait_until
 
 from service.domain.work import Queue
 
-KILLS = int(os.environ.get("WEBHOOK_KILLS", "4"))
-EVENTS = int(os.environ.get("WEBHOOK_EVENTS", "600"))
-"""The whole of it, by hand: WEBHOOK_KILLS=30 WEBHOOK_EVENTS=5000."""
-
 SESSIONS = 10
 BATCH = 5
+KILLS = rounds(4, at_least=2)
+EVENTS = BATCH * rounds(120, at_least=60)
+"""The whole of it, by hand: TEST_ROUNDS=8."""
 SECONDS_BETWEEN_KILLS = (0.3, 0.9)
-ARRIVAL_SECONDS_MAX = 60.0
-
-
-@pytest.fixture(scope="module")
-def running_stack(bytecode: Path) -> Iterator[Stack]:
-    """A web process, a worker of the events and two of the webhooks, which may send to this machine."""
-    queues = (Queue.EVENTS, Queue.WEBHOOKS, Queue.WEBHOOKS)
-    with Stack(bytecode, webs=1, queues=queues, HOLDFAST_WEBHOOK_ALLOW_PRIVATE="true") as stack:
-        yield stack
+UNFINISHED = "SELECT count(*) FROM webhook_deliveries WHERE status <> 'succeeded' AND tenant_id = $1"
 
 
 def test_no_kill_of_workers_loses_an_event_or_its_order(
-    stack: Stack, key: str, open_session: Callable[..., str], dice: random.Random
+    stack: Stack, tenant: str, key: str, open_session: Callable[..., str], dice: random.Random
 ):
-    with receiving() as receiver, stack.client(key) as client:
+    with stack.another_worker(Queue.WEBHOOKS) as another, receiving() as receiver, stack.client(key) as client:
+        workers = [stack.worker_of(Queue.EVENTS), stack.worker_of(Queue.WEBHOOKS), another]
         made = client.post("/webhooks", json={"url": receiver.url}).json()
         sessions = [open_session() for _ in range(SESSIONS)]
         pause = KILLS * sum(SECONDS_BETWEEN_KILLS) / (EVENTS / BATCH)
@@ -54,17 +45,14 @@ def test_no_kill_of_workers_loses_an_event_or_its_order(
         writing.start()
         for _ in range(KILLS):
             time.sleep(dice.uniform(*SECONDS_BETWEEN_KILLS))
-            worker = dice.choice(stack.workers)
+            worker = dice.choice(workers)
             worker.kill()
             worker.start()
         writing.join()
-        rows = stack.ledger.rows("SELECT id::text, session_id::text, seq FROM events ORDER BY session_id, seq")
+        rows = stack.ledger.rows("SELECT id::text, session_id::text, seq FROM events WHERE tenant_id = $1", tenant)
         told = {row["id"]: (row["session_id"], row["seq"]) for row in rows}
-        wait_until(
-            lambda: {call.id for call in receiver.calls} >= told.keys(), "every event arrives", ARRIVAL_SECONDS_MAX
-        )
-        unfinished = "SELECT count(*) FROM webhook_deliveries WHERE status <> 'succeeded'"
-        wait_until(lambda: stack.ledger.value(unfinished) == 0, "every delivery is recorded", ARRIVAL_SECONDS_MAX)
+        wait_until(lambda: {call.id for call in receiver.calls} >= told.keys(), "every event arrives")
+        wait_until(lambda: stack.ledger.value(UNFINISHED, tenant) == 0, "every delivery is recorded")
 
     assert len(told) == EVENTS + 2 * SESSIONS
     assert {call.id for call in receiver.calls} == told.keys()

@@ -8,18 +8,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from eventually import DEADLINE_SECONDS, wait_until
+from processes import alive
 
 from service.embedded import identity
 from service.embedded.binaries import find_postgres
 from service.embedded.servers import EmbeddedError, EmbeddedServers, Endpoints
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 60.0
 AS_ROOT = os.geteuid() == 0
 LONG_NAME = "ein längerer Ordner mit Leerzeichen " * 4
 
@@ -88,20 +88,6 @@ def redis(endpoints: Endpoints, command: str) -> str:
         connection.connect(endpoints.redis_url.removeprefix("unix://").removesuffix("?db=0"))
         connection.sendall(f"{command}\r\n".encode())
         return connection.recv(1000).decode().strip()
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that is dead and not yet reaped does not."""
-    stat = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return bool(stat.strip()) and not stat.startswith("Z")
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must come soon."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def test_both_start_keep_rows_and_stop(folder: Path) -> None:

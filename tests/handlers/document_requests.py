@@ -5,6 +5,7 @@ What cannot be made from the document fails the test that wants it, with a sente
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -109,6 +110,7 @@ class Operation(msgspec.Struct, frozen=True):
         raise AssertionError(f"The tests cannot call {self.id} ({self.method} {self.path}): {why} in {__file__}.")
 
 
+@functools.cache
 def operations() -> list[Operation]:
     """Every operation of the document, known before any server is up, so that each has a test of its own."""
     nowhere = Settings(database_url="postgresql://nobody@nowhere/none", redis_url="redis://nowhere")

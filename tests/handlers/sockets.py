@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
+from eventually import DEADLINE_SECONDS, until
 
 from service.handlers.connections import Connection, Patience
 
 NEVER = 3600.0
-DEADLINE_SECONDS = 60.0
-"""Only ends a test that hangs."""
 
 PATIENT = Patience(head_seconds=NEVER, late_body_seconds=NEVER, unread_seconds=NEVER)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must come."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for is no event of ours
-            await asyncio.sleep(0.01)
 
 
 class Client:
@@ -116,6 +107,11 @@ class Served:
         """How many connections were ended for this reason."""
         counted = self.edge.metrics.registry.get_sample_value("holdfast_connections_ended_total", {"reason": reason})
         return counted or 0.0
+
+    def be(self, patience: Patience) -> None:
+        """Be so patient from now on, on the connections that there are."""
+        for connection in cast("set[Connection]", self._server.server_state.connections):
+            connection._patience = patience
 
     async def until_open(self, connections: int) -> None:
         """Wait until so many connections are open."""

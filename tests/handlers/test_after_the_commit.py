@@ -13,6 +13,7 @@ import asyncpg
 import httpx2
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS, until
 from patience import patience
 from redis.asyncio import Redis
 
@@ -25,8 +26,6 @@ from service.settings import Settings
 from service.store.engine import Database
 from service.wakeups import CHANNEL, session_key
 
-DEADLINE_SECONDS = 60.0
-POLL_SECONDS = 0.005
 LOCK = 0x57616974
 MARKS = 5
 """So often the app itself publishes something else: what it had published, or rung, before has arrived by then."""
@@ -86,9 +85,7 @@ class Ear:
         return int(await self._redis.zcard(Queue.EVENTS.key))
 
     async def until_rung(self) -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await self.rings():  # noqa: ASYNC110 - Redis has no event to wait for
-                await asyncio.sleep(POLL_SECONDS)
+        await until(self.rings)
 
     async def forget_rings(self) -> None:
         await self._redis.delete(Queue.EVENTS.key)
@@ -110,9 +107,7 @@ async def commits_held(url: str) -> AsyncIterator[Callable[[], Any]]:
     connection = await asyncpg.connect(url)
 
     async def until_one_waits() -> None:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not await connection.fetchval(WAITING, LOCK):  # noqa: ASYNC110 - nor has a lock
-                await asyncio.sleep(POLL_SECONDS)
+        await until(lambda: connection.fetchval(WAITING, LOCK))
 
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", LOCK)

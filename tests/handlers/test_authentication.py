@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from eventually import DEADLINE_SECONDS
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from ports import free_port
 
@@ -24,7 +25,6 @@ from service.handlers import tokens
 
 ISSUER, AUDIENCE = "https://issuer.test", "holdfast"
 SESSIONS = "/api/v1/sessions"
-DEADLINE_SECONDS = 60
 
 
 def claims(**changes):
@@ -277,8 +277,9 @@ def issuer():
 
 
 @pytest.fixture
-async def trusting(settings, running_app):
-    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret."""
+async def trusting(settings, running_app, monkeypatch):
+    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret, and waits for them."""
+    monkeypatch.setattr(tokens, "FETCH_SECONDS_MAX", DEADLINE_SECONDS)
 
     def app(url, secret=None):
         return running_app(msgspec.structs.replace(settings, jwt_secret=secret, jwt_jwks_url=url))

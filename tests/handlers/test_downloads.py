@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from array import array
 
 import pytest
 from forms import Exchange, name_in, named
@@ -23,11 +24,9 @@ HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
 
 
-@pytest.fixture(scope="module", params=["folder", "bucket"])
-async def own(request, own_app):
-    """An app that keeps its files in a folder or in a bucket."""
-    url = f"{request.getfixturevalue('bucket_url')}-downloads" if request.param == "bucket" else None
-    async with own_app(storage_url=url) as running:
+@pytest.fixture(scope="module")
+async def own(own_app):
+    async with own_app() as running:
         yield running
 
 
@@ -203,7 +202,7 @@ async def test_an_empty_file_comes_back_and_has_no_ranges(own):
 
 
 async def test_a_large_file_comes_back_whole_and_in_the_ranges_of_a_player(own):
-    content = b"".join(number.to_bytes(4, "big") for number in range(3 * MEBIBYTE))
+    content = array("I", range(3 * MEBIBYTE)).tobytes()
     file = await stored(own, content)
 
     whole = await own.api.get(file)

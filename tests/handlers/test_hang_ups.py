@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sockets import NEVER, until
+from eventually import until
+from sockets import NEVER
 from structlog.testing import capture_logs
 
 from service.handlers import streaming

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from service.domain.json_text import INTEGER_ABS_MAX
 
@@ -44,7 +45,7 @@ TRICKY = {
     "type": "text",
 }
 EFFORT = settings(
-    max_examples=60,
+    max_examples=rounds(60),
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

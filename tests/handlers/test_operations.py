@@ -13,6 +13,7 @@ from pathlib import Path
 import jwt
 import msgspec
 import pytest
+from eventually import DEADLINE_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.commands.api_keys import KeyWish, create_api_key
@@ -23,7 +24,6 @@ from service.store.engine import Database
 
 NO_DATABASE = "postgresql://postgres@/none?host=/nonexistent"
 NO_REDIS = "unix:///nonexistent/redis.sock?db=0"
-DEADLINE_SECONDS = 60
 
 
 @pytest.fixture
@@ -42,8 +42,9 @@ async def health(client_of, edge):
     return (live.status_code, live.json()), (ready.status_code, ready.json())
 
 
-async def test_with_all_in_place_the_app_is_ready(app, client_of):
-    live, ready = await health(client_of, app)
+async def test_with_all_in_place_the_app_is_ready(app_with, client_of, patient_redis):
+    async with app_with() as edge:
+        live, ready = await health(client_of, edge)
 
     assert live == (200, {"status": "alive"})
     assert ready == (200, {"status": "ready", "postgresql": "ok", "redis": "ok"})
@@ -57,7 +58,7 @@ async def test_without_redis_the_app_is_degraded(app_with, client_of):
     assert ready == (200, {"status": "degraded", "postgresql": "ok", "redis": "away"})
 
 
-async def test_without_postgresql_the_app_is_alive_but_not_ready(app_with, client_of):
+async def test_without_postgresql_the_app_is_alive_but_not_ready(app_with, client_of, patient_redis):
     async with app_with(database_url=NO_DATABASE) as edge:
         live, ready = await health(client_of, edge)
 
@@ -67,7 +68,7 @@ async def test_without_postgresql_the_app_is_alive_but_not_ready(app_with, clien
 
 @pytest.mark.parametrize("change", ["UPDATE alembic_version SET version_num = '0000'", "DROP TABLE alembic_version"])
 async def test_with_an_outdated_schema_the_app_is_not_ready(
-    app_with, client_of, own_database, own_database_url, change
+    app_with, client_of, own_database, own_database_url, change, patient_redis
 ):
     async with own_database.begin() as tx:
         await tx._connection.execute(change)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import AsyncExitStack
 
 import msgspec
 import pytest
+from patience import impatience
 
 from service.domain.caller import CallerKind
 from service.domain.errors import DomainError
@@ -57,6 +59,9 @@ TABLE = {
 }
 """The codes of API 1 that this version can answer with, and the four that every server needs (405, 408, 416, 500)."""
 
+LOCK_SECONDS = 0.2
+"""How long the test's app waits for a key that another request holds; 3 s in earnest."""
+
 RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 
 
@@ -64,11 +69,11 @@ class Provoke:
     """For each code one request that gets it."""
 
     def __init__(
-        self, app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space
+        self, app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space, hurried
     ):
         self.app, self.api, self.open, self.let_expire, self.sql = app, api, open_session, let_expire, sql
         self.database, self.tenant, self.nobody, self.reader, self.cut_off = database, tenant, nobody, reader, cut_off
-        self.without_space = without_space
+        self.without_space, self.hurried = without_space, hurried
 
     async def upload(self, content=b"x", client=None, **config):
         """A new session's answer to a file."""
@@ -191,7 +196,7 @@ class Provoke:
                 hashlib.sha256(body).digest(),
             )
             headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-            return await self.api.post("/sessions", content=body, headers=headers)
+            return await self.hurried.post("/sessions", content=body, headers=headers)
 
     async def session_expired(self):
         session = await self.open()
@@ -226,25 +231,36 @@ class Provoke:
         return await self.cut_off.get("/sessions")
 
 
+@pytest.fixture(scope="module")
+async def other_apps(settings, running_app):
+    """Apps without a database, without room for a file, and with little patience for a row that is locked."""
+    dead = msgspec.structs.replace(settings, database_url="postgresql://postgres@/none?host=/nonexistent")
+    no_quota = msgspec.structs.replace(settings, tenant_storage_bytes=0)
+    async with AsyncExitStack() as running:
+        apps = [await running.enter_async_context(running_app(its)) for its in (dead, no_quota)]
+        with impatience(LOCK_SECONDS):
+            apps.append(await running.enter_async_context(running_app(settings)))
+        yield apps
+
+
 @pytest.fixture
-async def provoke(
-    api, app, tenant, sql, open_session, let_expire, database, make_key, client_of, settings, running_app
-):
+async def provoke(api, app, other_apps, tenant, sql, open_session, let_expire, database, make_key, client_of):
     def at_api(client):
         client.base_url = api.base_url
         return client
 
-    dead = msgspec.structs.replace(settings, database_url="postgresql://postgres@/none?host=/nonexistent")
-    no_quota = msgspec.structs.replace(settings, tenant_storage_bytes=0)
+    without_database, without_quota, in_a_hurry = other_apps
+    key = await make_key(tenant)
     async with (
-        running_app(dead) as without_database,
-        running_app(no_quota) as without_quota,
         at_api(client_of(app)) as nobody,
         at_api(client_of(app, await make_key(tenant, "sessions:read"))) as reader,
         at_api(client_of(without_database, "hf_any")) as cut_off,
-        at_api(client_of(without_quota, await make_key(tenant))) as without_space,
+        at_api(client_of(without_quota, key)) as without_space,
+        at_api(client_of(in_a_hurry, key)) as hurried,
     ):
-        yield Provoke(app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space)
+        yield Provoke(
+            app, api, open_session, let_expire, sql, database, tenant, nobody, reader, cut_off, without_space, hurried
+        )
 
 
 def test_the_table_is_the_contracts():

@@ -115,34 +115,6 @@ async def test_a_system_prompt_is_message_one(api):
     assert session["last_message_at"] == session["created_at"]
 
 
-BOUNDS = {
-    "max_messages": (1, 1_000_000),
-    "max_attachments": (0, 10_000),
-    "max_attachment_size": (1024, 100 * 1024 * 1024),
-    "timeout_minutes": (1, 43_200),
-    "approval_timeout_seconds": (1, 2_592_000),
-}
-
-
-@pytest.mark.parametrize("field", BOUNDS)
-async def test_numbers_of_the_config_have_the_bounds_of_the_contract(api, field):
-    low, high = BOUNDS[field]
-
-    answers = {
-        value: await api.post("/sessions", json={"agent_id": "a", "config": {field: value}})
-        for value in (low - 1, low, high, high + 1)
-    }
-
-    assert {value: answer.status_code for value, answer in answers.items()} == {
-        low - 1: 400,
-        low: 201,
-        high: 201,
-        high + 1: 400,
-    }
-    assert answers[low - 1].json()["errors"][0]["path"] == f"body.config.{field}"
-    assert answers[high].json()["config"][field] == high
-
-
 @pytest.mark.parametrize("field", ["allowed_tools", "blocked_tools", "approval_tools"])
 async def test_tool_patterns_are_lists_of_at_most_two_hundred(api, field):
     async def status(value):
@@ -197,16 +169,6 @@ async def test_thirty_creates_with_one_external_id_make_one_session(api):
     assert ["location" in answer.headers for answer in answers if answer.status_code == 200] == [False] * 29
 
 
-async def test_thirty_creates_with_one_external_id_and_no_wish_to_share_it_have_one_winner(api):
-    wish = {"agent_id": "agent", "external_id": "ticket-2"}
-
-    answers = await asyncio.gather(*(api.post("/sessions", json=wish) for _ in range(30)))
-
-    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 29
-    assert {answer.json()["code"] for answer in answers if answer.status_code == 409} == {"already_exists"}
-    assert (await api.get("/sessions", params={"external_id": "ticket-2"})).json()["has_more"] is False
-
-
 async def test_an_external_id_is_taken_in_its_own_tenant_only_and_for_ever(api, app, client_of, make_key):
     first = (await api.post("/sessions", json={"agent_id": "a", "external_id": "shared"})).json()
     await api.delete(f"/sessions/{first['id']}")
@@ -233,7 +195,7 @@ async def test_patch_merges_metadata_key_by_key(api, open_session):
     assert (await api.get(f"/sessions/{session['id']}")).json() == answer.json()
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, True), (True, 1), (0, False), (1, 1.0), (0.0, -0.0)])
+@pytest.mark.parametrize(("before", "after"), [(1, True), (True, 1), (0, False), (1, 1.0), (0.0, -0.0), ([1], [True])])
 async def test_patch_tells_apart_what_python_takes_for_equal(api, open_session, before, after):
     session = await open_session(metadata={"flag": before})
 
@@ -299,29 +261,6 @@ async def test_patch_refuses_what_create_refuses(api, open_session):
         "body.external_id",
     ]
     assert (await api.get(path)).json() == session
-
-
-async def test_concurrent_patches_of_different_keys_all_survive(api, open_session):
-    session = await open_session()
-
-    answers = await asyncio.gather(
-        *(api.patch(f"/sessions/{session['id']}", json={"metadata": {f"k{n}": n}}) for n in range(20))
-    )
-
-    assert {answer.status_code for answer in answers} == {200}
-    after = (await api.get(f"/sessions/{session['id']}")).json()
-    assert after["metadata"] == {f"k{n}": n for n in range(20)}
-    assert after["version"] == 21
-
-
-async def test_a_patch_that_changes_nothing_is_no_change(api, open_session):
-    session = await open_session(title="same", metadata={"k": 1.0})
-
-    answers = [await api.patch(f"/sessions/{session['id']}", json=patch) for patch in ({}, {"title": "same"})]
-
-    assert [answer.json() for answer in answers] == [session, session]
-    events = (await api.get(f"/sessions/{session['id']}/events")).json()["data"]
-    assert "session.updated" not in {event["type"] for event in events}
 
 
 async def test_delete_ends_a_session_and_again_changes_nothing(api, open_session):

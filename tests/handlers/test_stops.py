@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from sockets import NEVER, Client, Served, until
+from eventually import until
+from sockets import NEVER, Client, Served
 from structlog.testing import capture_logs
 
 from service.handlers import edge, slow_bodies

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
-from service import pipelining, streams
+from service import streams
 from service.handlers import event_streams
 
 SESSIONS = "/api/v1/sessions"
@@ -29,9 +29,8 @@ def anybody(edge: Any) -> httpx2.AsyncClient:
 
 
 async def test_who_was_to_wait_comes_back_with_the_same_ticket(
-    running_app, settings, client_of, make_key, tenant, ended_session, monkeypatch
+    running_app, settings, client_of, make_key, tenant, ended_session, patient_redis
 ):
-    monkeypatch.setattr(pipelining, "ANSWER_SECONDS_MAX", 20.0)
     limited = msgspec.structs.replace(settings, rate_limit="1/day")
     async with running_app(limited) as at_its_limit, client_of(at_its_limit, await make_key(tenant)) as client:
         ticket = (await client.post(f"{ended_session}/ticket")).json()["ticket"]

@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-import msgspec
 import pytest
-
-MANY = 10
-"""More who wait than the app has connections."""
 
 
 @pytest.fixture
@@ -74,18 +70,6 @@ async def test_the_whole_walk(api, session):
     assert list(range(1, 9)) == [event["seq"] for event in events]
 
 
-async def test_ending_a_session_cancels_its_open_calls(api, session):
-    path = f"/sessions/{session['id']}"
-    await api.post(f"{path}/messages", json=asking("shell.run", "search"))
-    await api.delete(path)
-    calls = (await api.get(f"{path}/tool-calls")).json()["data"]
-    events = (await api.get(f"{path}/events")).json()["data"]
-
-    assert {"cancelled"} == {call["status"] for call in calls}
-    assert [event["type"] for event in events][-3:] == ["tool_call.cancelled", "tool_call.cancelled", "session.ended"]
-    assert (await api.get(path)).json()["pending_tool_call_count"] == 0
-
-
 RANDOM_ID = "019aabcd-0000-7abc-8def-0123456789ab"
 ARGUMENTS_BYTES_MAX = 256 * 1024
 
@@ -136,32 +120,6 @@ async def test_every_step_of_the_diagram_answers_with_the_call(api, ask, steps, 
     assert {name: call[name] for name in ("result", "error", "reason") if name in action} == {
         name: action[name] for name in ("result", "error", "reason") if name in action
     }
-
-
-@pytest.mark.parametrize(
-    ("steps", "action", "code", "status", "allowed"),
-    [
-        ([], {"action": "start"}, "invalid_transition", "pending", ["approve", "reject", "cancel"]),
-        ([], {"action": "complete", "result": 1}, "invalid_transition", "pending", ["approve", "reject", "cancel"]),
-        (["reject"], {"action": "complete", "result": 1}, "invalid_transition", "rejected", []),
-        (["reject"], {"action": "approve"}, "already_decided", "rejected", None),
-        (["approve", "start"], {"action": "start"}, "invalid_transition", "running", ["complete", "fail", "cancel"]),
-        (["cancel"], {"action": "approve"}, "invalid_transition", "cancelled", []),
-        (["cancel"], {"action": "start"}, "invalid_transition", "cancelled", []),
-    ],
-)
-async def test_a_step_that_the_diagram_lacks_is_409_and_changes_nothing(api, ask, steps, action, code, status, allowed):
-    path, _ = await ask()
-    for step in steps:
-        await api.post(path, json={"action": step})
-    before = (await api.get(path)).json()
-
-    answer = await api.post(path, json=action)
-
-    problem = answer.json()
-    assert (answer.status_code, problem["code"], problem["current_status"]) == (409, code, status)
-    assert problem.get("allowed") == allowed
-    assert (await api.get(path)).json() == before
 
 
 @pytest.mark.parametrize(
@@ -247,47 +205,6 @@ async def test_arguments_of_256_kib_are_413_where_they_are_asked_for_and_where_t
     assert (await api.get(path)).json() == call
     edited = {"action": "approve", "arguments": arguments(ARGUMENTS_BYTES_MAX - 1)}
     assert (await api.post(path, json=edited)).status_code == 200
-
-
-@pytest.mark.parametrize("wish", [{"name": "policy"}, {"name": "console", "user": "policy"}])
-async def test_no_key_is_mistaken_for_the_policy(app, api, ask, open_session, tenant, make_key, client_of, wish):
-    path, call = await ask(await open_session(user_id="policy"))
-    async with client_of(app, await make_key(tenant, **wish)) as namesake:
-        refused = await namesake.post(f"/api/v1{path}", json={"action": "approve"})
-
-    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
-    assert "credentials of another name" in refused.json()["detail"]
-    assert (await api.get(path)).json() == call
-
-
-async def test_a_cancelled_approval_keeps_its_reason_and_is_still_the_same_decision(api, ask):
-    path, _ = await ask()
-    approval = {"action": "approve", "reason": "careful"}
-    await api.post(path, json=approval)
-
-    cancelled = (await api.post(path, json={"action": "cancel", "reason": "never mind"})).json()
-    again = await api.post(path, json=approval)
-
-    assert (cancelled["status"], cancelled["reason"], cancelled["error"]) == ("cancelled", "careful", "never mind")
-    assert (again.status_code, again.json()) == (200, cancelled)
-
-
-async def test_who_waits_is_woken_by_a_decision_through_another_process_while_redis_is_away(
-    app, settings, ask, tenant, make_key, client_of, running_app
-):
-    path, _ = await ask()
-    deaf = msgspec.structs.replace(settings, redis_url="redis://127.0.0.1:1/0", database_connections=2)
-    secret = await make_key(tenant)
-    async with running_app(deaf) as other, client_of(other, secret) as agent, client_of(app, secret) as decider:
-        waiting = [
-            asyncio.create_task(agent.get(f"/api/v1{path}", params={"wait": 60})) for _ in range(MANY)
-        ]  # fmt: skip
-        read = await agent.get(f"/api/v1{path}")  # served while they wait: no connection is held
-        await decider.post(f"/api/v1{path}", json={"action": "reject"})
-        woken = await asyncio.gather(*waiting)
-
-    assert read.json()["status"] == "pending"
-    assert {answer.json()["status"] for answer in woken} == {"rejected"}
 
 
 async def test_a_wait_ends_without_a_decision_and_tells_that_there_is_none(api, ask):
@@ -410,20 +327,6 @@ async def test_a_deleted_tool_message_takes_the_result_of_its_call_with_it(api, 
     for table in ("messages", "tool_calls", "events", "outbox"):
         rows = await sql(f"SELECT {table}::text AS row FROM {table} WHERE tenant_id = :tenant", tenant=tenant)
         assert not [row["row"] for row in rows if canary in row["row"]]
-
-
-async def test_an_action_with_an_idempotency_key_has_one_effect(api, ask):
-    path, call = await ask()
-    headers = {"Idempotency-Key": "decide"}
-    first = await api.post(path, json={"action": "approve"}, headers=headers)
-    await api.post(path, json={"action": "start"})
-    again = await api.post(path, json={"action": "approve"}, headers=headers)
-    other = await api.post(path, json={"action": "reject"}, headers=headers)
-    events = (await api.get(f"/sessions/{call['session_id']}/events")).json()["data"]
-
-    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-    assert [event["type"] for event in events].count("tool_call.approved") == 1
 
 
 async def test_a_batch_brings_calls_and_their_results_by_the_providers_ids(api, open_session):

@@ -8,12 +8,13 @@ import random
 
 import pytest
 from forms import BOUNDARY, FORM, Exchange, file_part, form, part, pieces
+from rounds import rounds
 
 from service.handlers import slow_bodies, uploads
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
-DAMAGED_FORMS = 400
+DAMAGED_FORMS = rounds(400)
 GOING_AWAY = """
     CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS
     $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$
@@ -191,10 +192,10 @@ async def test_a_client_that_goes_away_leaves_nothing(own_app, as_form, size):
 )
 @pytest.mark.parametrize("sent", [b"", b"x" * 1000, b"x" * MEBIBYTE])
 async def test_a_client_that_falls_silent_is_not_waited_for(own_app, monkeypatch, patience, sent):
-    for limit, seconds in patience.items():
-        monkeypatch.setattr(uploads if hasattr(uploads, limit) else slow_bodies, limit, seconds)
     async with own_app() as own:
         files = await own.open_session()
+        for limit, seconds in patience.items():
+            monkeypatch.setattr(uploads if hasattr(uploads, limit) else slow_bodies, limit, seconds)
         waiting = [{"type": "http.request", "body": sent, "more_body": True}]
 
         async def receive():
@@ -210,9 +211,9 @@ async def test_a_client_that_falls_silent_is_not_waited_for(own_app, monkeypatch
 
 
 async def test_a_client_that_drips_is_not_waited_for_for_ever(own_app, monkeypatch):
-    monkeypatch.setattr(uploads, "UPLOAD_SECONDS_MAX", 0.2)
     async with own_app() as own:
         files = await own.open_session()
+        monkeypatch.setattr(uploads, "UPLOAD_SECONDS_MAX", 0.2)
 
         async def receive():
             await asyncio.sleep(0.01)

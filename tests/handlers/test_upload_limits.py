@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -13,7 +12,6 @@ from service.handlers import uploads
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
-PARALLEL = 30
 ENDLESS_BYTES = 50 * MEBIBYTE
 """Enough to show that nobody stops reading, and an end for a test that fails."""
 
@@ -115,60 +113,6 @@ async def test_what_stands_behind_a_form_is_read_no_further_than_the_limit(own_a
         assert (answer.status_code, answer.json()["code"]) == (413, "attachment_too_large")
         assert sent <= uploads.FORM_OVERHEAD_BYTES_MAX + 2 * KIBIBYTE
         assert await own.left() == {}
-
-
-async def test_a_session_takes_the_files_of_thirty_at_once_up_to_its_limit(own_app):
-    async with own_app() as own:
-        files = await own.open_session(max_attachments=7)
-
-        answers = await asyncio.gather(
-            *(
-                own.api.post(
-                    files, content=form(file_part(b"%d" % n)) if n % 2 else b"%d" % n, headers=FORM if n % 2 else {}
-                )
-                for n in range(PARALLEL)
-            )
-        )
-
-        assert sorted(answer.status_code for answer in answers) == [201] * 7 + [409] * (PARALLEL - 7)
-        refused = next(answer.json() for answer in answers if answer.status_code == 409)
-        assert (refused["code"], refused["current_status"]) == ("attachment_limit_exceeded", "active")
-        assert (refused["attachment_count"], refused["max_attachments"]) == (7, 7)
-        page = (await own.api.get(files)).json()["data"]
-        assert {file["id"] for file in page} == {a.json()["id"] for a in answers if a.status_code == 201}
-        session = (await own.api.get(files.removesuffix("/attachments"))).json()
-        assert session["attachment_count"] == 7
-        assert await own.left() == {"attachments": 7, "blobs": 7, "tenant_storage": 1, "objects": 7}
-        assert await own.violations() == []
-        assert (await own.api.delete(f"{files}/{page[0]['id']}")).status_code == 204
-        assert (await own.api.post(files, content=b"x")).status_code == 201
-
-
-async def test_a_tenant_holds_what_its_quota_allows_also_when_thirty_add_at_once(own_app):
-    async with own_app(tenant_storage_bytes=75_000) as own:
-        sessions = [await own.open_session() for _ in range(3)]
-
-        answers = await asyncio.gather(
-            *(own.api.post(sessions[n % 3], content=b"%02d" % n * 5_000) for n in range(PARALLEL))
-        )
-
-        assert sorted(answer.status_code for answer in answers) == [201] * 7 + [507] * (PARALLEL - 7)
-        assert {a.json()["code"] for a in answers if a.status_code == 507} == {"storage_full"}
-        assert (await own.sql("SELECT bytes FROM tenant_storage"))[0][0] == 70_000
-        assert await own.left() == {"attachments": 7, "blobs": 7, "tenant_storage": 1, "objects": 7}
-        taken = [answer.json() for answer in answers if answer.status_code == 201]
-        again = await own.api.post(
-            sessions[0],
-            content=b"%02d" % answers.index(next(answer for answer in answers if answer.status_code == 201)) * 5_000,
-        )
-        assert again.status_code == 201  # equal content costs nothing
-        assert (await own.api.post(sessions[0], content=b"y" * 5_001)).status_code == 507
-        first = taken[0]
-        for id_ in {first["id"], again.json()["id"]}:
-            session = first["session_id"] if id_ == first["id"] else again.json()["session_id"]
-            await own.api.delete(f"/sessions/{session}/attachments/{id_}")
-        assert (await own.api.post(sessions[0], content=b"y" * 15_000)).status_code == 201
-        assert await own.violations() == []
 
 
 async def test_a_full_disk_is_507_and_the_service_recovers(own_app, full_disk):

@@ -9,6 +9,7 @@ import pytest
 from forms import FORM, file_part, form, name_in, named, part
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from service.handlers import uploads
 from service.handlers.downloads import content_disposition
@@ -61,7 +62,7 @@ async def test_a_name_comes_back_as_it_was_given_in_json_and_in_headers(api, fil
         assert not set(download.headers["content-disposition"]) & set("\r\n\0")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=rounds(300), deadline=None)
 @given(ORDINARY_NAMES)
 def test_any_name_comes_back_as_it_was_given(name):
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')

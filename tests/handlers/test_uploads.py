@@ -118,82 +118,20 @@ async def test_metadata_comes_back_equal_to_what_was_sent(api, files, first):
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "code"),
-    [
-        ("created", 201, None),
-        ("active", 201, None),
-        ("suspended", 409, "session_not_active"),
-        ("ended", 409, "session_ended"),
-        ("expired", 410, "session_expired"),
-    ],
+    ("mode", "status", "code"), [("end", 409, "session_ended"), ("purge", 404, "session_not_found")]
 )
-async def test_each_state_of_a_session_takes_files_or_says_why_not(api, open_session, let_expire, state, status, code):
-    session = await open_session(activate=state != "created")
-    path = f"/sessions/{session['id']}"
-    if state == "suspended":
-        await api.post(f"{path}/suspend")
-    if state == "ended":
-        await api.delete(path)
-    if state == "expired":
-        await let_expire(session["id"])
-
-    for content, headers in ((b"x", {}), (form(file_part(b"x")), FORM)):
-        answer = await api.post(f"{path}/attachments", content=content, headers=headers)
-
-        assert (answer.status_code, answer.json().get("code")) == (status, code)
-        assert code is None or answer.json()["current_status"] == {"expired": "ended"}.get(state, state)
-
-
-async def test_a_session_that_ends_while_a_file_is_on_its_way_does_not_take_it(own_app):
+async def test_a_session_that_goes_while_a_file_is_on_its_way_does_not_take_it(own_app, mode, status, code):
     async with own_app() as own:
         files = await own.open_session()
         session = files.removesuffix("/attachments")
 
         async def slow() -> AsyncIterator[bytes]:
             yield b"first half, "
-            assert (await own.api.delete(session)).status_code == 204
+            assert (await own.api.delete(session, params={"mode": mode})).status_code == 204
             yield b"second half"
 
         answer = await own.api.post(files, content=slow())
 
-        assert (answer.status_code, answer.json()["code"]) == (409, "session_ended")
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert await own.left() == {}
         assert await own.violations() == []
-
-
-async def test_a_session_that_is_purged_while_a_file_is_on_its_way_does_not_take_it(own_app):
-    async with own_app() as own:
-        files = await own.open_session()
-        session = files.removesuffix("/attachments")
-
-        async def slow() -> AsyncIterator[bytes]:
-            yield b"first half, "
-            assert (await own.api.delete(session, params={"mode": "purge"})).status_code == 204
-            yield b"second half"
-
-        answer = await own.api.post(files, content=slow())
-
-        assert (answer.status_code, answer.json()["code"]) == (404, "session_not_found")
-        assert await own.left() == {}
-
-
-async def test_a_file_is_told_of_in_the_sessions_events(api, files):
-    file = (await api.post(files, content=b"content", headers=named("secret.txt"))).json()
-    await api.delete(f"{files}/{file['id']}")
-
-    events = (await api.get(files.replace("attachments", "events"))).json()["data"]
-
-    assert [(event["seq"], event["type"], event["data"]) for event in events[2:]] == [
-        (
-            3,
-            "attachment.uploaded",
-            {
-                "attachment_id": file["id"],
-                "status": "uploaded",
-                "content_type": "application/octet-stream",
-                "size": 7,
-            },
-        ),
-        (4, "attachment.deleted", {"attachment_id": file["id"]}),
-    ]
-    assert "secret" not in json.dumps(events)

@@ -306,18 +306,6 @@ async def test_a_user_sees_its_own_sessions_only(
     assert [session["id"] for session in everything] == [others["id"], own["id"], for_user["id"], of_service["id"]]
 
 
-async def test_a_user_cannot_take_over_a_session_by_its_external_id(app, tenant, make_key, client_of, open_session):
-    await open_session(user_id="u1", external_id="ticket", title="private")
-
-    async with client_of(app, await make_key(tenant, user="u2")) as user:
-        answer = await user.post(
-            "/api/v1/sessions", json={"agent_id": "a", "external_id": "ticket", "if_exists": "return"}
-        )
-
-    assert (answer.status_code, answer.json()["code"]) == (409, "already_exists")
-    assert "private" not in answer.text
-
-
 async def test_a_user_cannot_erase_by_writing(app, settings, tenant, client_of, ours, api):
     async with client_of(app, token_of(settings, tenant, "u1")) as user:
         answer = await user.delete(f"/api/v1/sessions/{ours['session_id']}", params={"mode": "purge"})

@@ -7,10 +7,9 @@ import json
 from typing import Any
 
 import pytest
+from eventually import until
 
 from service.handlers import waiting
-
-DEADLINE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -28,9 +27,7 @@ def watch(app) -> waiting.Watch:
 
 
 async def waiters(watch: waiting.Watch, count: int) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while len(watch._waiters) != count:  # noqa: ASYNC110 - there is no event for who waits
-            await asyncio.sleep(0.01)
+    await until(lambda: len(watch._waiters) == count)
 
 
 async def waits(api: Any, call: str, watch: waiting.Watch, count: int) -> list[asyncio.Task[Any]]:

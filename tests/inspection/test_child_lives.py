@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from eventually import DEADLINE_SECONDS, wait_until
 from pdf_documents import many_pages, one_page
+from processes import alive
 from reports import names_in, text_of
 
 from workers.inspection import inspect as parent
@@ -23,8 +24,6 @@ from workers.inspection.refusals import Refusal
 WORDS = b" ".join(b"(Line %d of words that take their time) Tj T*" % line for line in range(400))
 SLOW_PDF = many_pages(2000, b"BT /F1 2 Tf 2 TL 72 790 Td " + WORDS + b" ET")
 """Seconds of work, with progress to be told."""
-
-DEADLINE_SECONDS = 60.0
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -39,13 +38,6 @@ def children_of(pid: int) -> Iterator[int]:
                     yield int(entry.name)
         except OSError:
             continue  # it has just ended
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def signal_children(number: signal.Signals) -> Callable[[float], None]:
@@ -140,14 +132,7 @@ def test_a_child_dies_with_its_parent(tmp_path):
         worker.wait()
         worker.stdout.close()
 
-    until(lambda: not is_alive(child))
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    wait_until(lambda: not alive(child))
 
 
 FOUND = 'print(\'{"type":"found","content_type":"text/plain"}\')\n'

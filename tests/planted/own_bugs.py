@@ -243,7 +243,7 @@ OF_OUR_OWN = (
             ),
         ),
         (LATE_JOINER,),
-        r"AssertionError: \[\[2\]\]",
+        r"assert \[\[2\]\] == \[\[3\]\]",
     ),
     Bug(
         "wrong-next-of-a-session",

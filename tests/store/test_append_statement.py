@@ -13,9 +13,10 @@ from conversations import CAUSE, opened, query, said, service_of, user_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from invariants import violations
+from rounds import rounds
 
 from service.domain.caller import Caller
-from service.domain.message import MessageDraft, Role
+from service.domain.message import MessageDraft
 from service.domain.session import SessionConfig, Status, refusal_of_append
 from service.ids import new_id
 from service.store import appends, messages, sessions
@@ -23,9 +24,9 @@ from service.store.appends import NewMessage
 from service.store.engine import Database, Tx
 
 APPENDERS = 50
-EXAMPLES = 300
+EXAMPLES = rounds(300)
+"""A fault of one case in fifty is missed by 60 cases in 30 % of all runs, by 300 in 0.2 %."""
 FUTURE_SECONDS, PAST_SECONDS = 60, -1
-MANY = 10**6
 
 
 def drafted(*drafts: MessageDraft) -> list[NewMessage]:
@@ -127,65 +128,6 @@ async def test_of_racing_batches_as_many_fit_as_the_limit_allows(database: Datab
 
     assert sorted(taken) == [0] * 17 + [3] * 3
     assert sorted(topped_up) == [0] * 4 + [1]
-    await assert_sound(database, session.id)
-
-
-async def test_what_was_said_comes_back_as_it_was_sent(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    payload = {"unknown": None, "empty": [], "float": 1.50, "emoji": "\U0001f600", "big": 2**53, "nested": {"a": {}}}
-    draft = msgspec.convert(
-        {
-            "role": "assistant",
-            "content": [{"type": "text", "text": "é\u2028"}, {"type": "data", "data": payload}],
-            "metadata": payload,
-            "usage": {"input_tokens": 0, "cost": 0.1},
-        },
-        MessageDraft,
-    )
-    for count in (1, 2):
-        async with database.connect() as tx:
-            appended = await appends.append(tx, caller, session.id, drafted(*[draft] * count), CAUSE)
-            stored = await messages.page(
-                tx,
-                caller,
-                session.id,
-                order="asc",
-                after_seq=0 if count == 1 else 1,
-                before_seq=MANY,
-                role=None,
-                include_deleted=False,
-                limit=10,
-            )
-        assert msgspec.json.encode(stored) == msgspec.json.encode(appended)
-        assert stored is not None
-        assert msgspec.json.decode(stored[0].content) == msgspec.to_builtins(draft.content)
-        assert msgspec.json.decode(stored[0].metadata) == payload
-        assert stored[0].role is Role.ASSISTANT
-
-
-async def test_a_parent_must_be_a_message_of_the_same_session(database: Database, caller: Caller):
-    session, other = await opened(database, caller), await opened(database, caller)
-    (parent,) = await said(database, caller, session.id, "parent")
-    (stranger,) = await said(database, caller, other.id, "elsewhere")
-    own = new_id()
-    good, plain = MessageDraft(content="x", parent_id=parent.id), MessageDraft(content="y")
-    foreign, unknown = (MessageDraft(content="x", parent_id=id_) for id_ in (stranger.id, new_id()))
-    selfish = [NewMessage(id=own, event_id=new_id(), draft=MessageDraft(content="x", parent_id=own))]
-    before = await everything_of(database, session.id)
-
-    async def tried(new: list[NewMessage]) -> tuple[bool, int | None]:
-        async with database.connect() as tx:
-            missing = await appends.missing_parent(tx, session.id, new)
-            appended = await appends.append(tx, caller, session.id, new, CAUSE)
-        return appended is not None, missing
-
-    assert await tried(drafted(foreign)) == (False, 0)
-    assert await tried(drafted(unknown)) == (False, 0)
-    assert await tried(selfish) == (False, 0)
-    assert await tried(drafted(plain, good, unknown, foreign)) == (False, 2)
-    assert await everything_of(database, session.id) == before
-    assert await tried(drafted(good)) == (True, None)
-    assert await tried(drafted(plain, good, good)) == (True, None)
     await assert_sound(database, session.id)
 
 

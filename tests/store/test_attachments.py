@@ -9,12 +9,11 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from conversations import crowd, filed, inspected, opened, query, service_of, user_of
+from conversations import crowd, filed, inspected, opened, query
 
 from service.domain.attachment import Attachment, AttachmentStatus, AttachmentType, Outcome
 from service.domain.caller import Caller
 from service.domain.session import Session
-from service.ids import new_id
 from service.store import attachments, inspections
 from service.store.engine import Database
 from service.store.inspections import LEASE_SECONDS, Claim
@@ -90,59 +89,6 @@ async def due_in(database: Database, file: UUID) -> float:
     return float(rows[0][0])
 
 
-async def test_a_file_comes_back_as_it_was_stored(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    metadata = {"unknown": [None, 1.5, {"é": "\U0001f600"}], "n": 2**53}
-
-    file = await filed(
-        database, caller, session.id, b"content", filename="Ä/..\\\u202e", content_type="x/y", metadata=metadata
-    )
-
-    assert await look(database, caller, file) == file
-    assert await page(database, caller, session.id) == [file]
-    assert msgspec.json.decode(file.metadata) == metadata
-    assert msgspec.json.decode(file.properties) == {}
-    assert (file.filename, file.content_type, file.declared_content_type) == ("Ä/..\\\u202e", "x/y", "x/y")
-    assert (file.size, file.status, file.attachment_type) == (7, AttachmentStatus.UPLOADED, AttachmentType.OTHER)
-    assert file.sha256 == "ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
-    assert (file.error, file.message_id, file.processed_at) == (None, None, None)
-    assert (file.has_text, file.has_thumbnail, file.deleted_at) == (False, False, msgspec.UNSET)
-
-
-async def test_files_are_seen_by_those_who_see_their_session(database: Database, tenant: str):
-    mine, other = user_of(tenant, "mine"), user_of(tenant, "other")
-    session = await opened(database, mine, user_id="mine")
-    file = await filed(database, mine, session.id)
-
-    for caller in (mine, service_of(tenant)):
-        assert await page(database, caller, session.id) == [file]
-        assert await look(database, caller, file) == file
-    for caller in (other, service_of(f"{tenant}-other"), user_of(f"{tenant}-other", "mine")):
-        assert await page(database, caller, session.id) is None
-        assert await found(database, caller, session.id, file.id) == (False, None)
-
-
-async def test_a_file_belongs_to_its_session_alone(database: Database, caller: Caller):
-    session, other = await opened(database, caller), await opened(database, caller)
-    file = await filed(database, caller, session.id)
-
-    assert await found(database, caller, other.id, file.id) == (True, None)
-    assert await found(database, caller, new_id(), file.id) == (False, None)
-    assert await page(database, caller, other.id) == []
-    async with database.connect() as tx:
-        assert await attachments.by_ids(tx, other.id, [file.id]) == {}
-        assert await attachments.get_locked(tx, other.id, file.id) is None
-
-
-async def test_a_page_goes_on_behind_a_file_the_oldest_first(database: Database, caller: Caller):
-    session = await opened(database, caller)
-    files = [await filed(database, caller, session.id, b"%d" % number) for number in range(5)]
-
-    assert await page(database, caller, session.id, limit=2) == files[:2]
-    assert await page(database, caller, session.id, files[1].id, limit=2) == files[2:4]
-    assert await page(database, caller, session.id, files[4].id) == []
-
-
 async def test_what_was_deleted_is_in_no_page_and_a_tombstone_for_its_messages(database: Database, caller: Caller):
     session = await opened(database, caller)
     gone, stays = [await filed(database, caller, session.id, filename="unmistakable", metadata={"a": 1}) for _ in "ab"]
@@ -161,25 +107,6 @@ async def test_what_was_deleted_is_in_no_page_and_a_tombstone_for_its_messages(d
     rows = await query(database, "SELECT a::text FROM attachments a WHERE id = $1", gone.id)
     assert "unmistakable" not in rows[0][0]
     assert gone.sha256 not in rows[0][0]
-
-
-async def test_a_file_names_the_first_message_that_refers_to_it_until_that_is_deleted(
-    database: Database, caller: Caller
-):
-    session = await opened(database, caller)
-    one, other = [await filed(database, caller, session.id) for _ in range(2)]
-    first, second = new_id(), new_id()
-
-    async def named() -> list[UUID | None]:
-        return [(await look(database, caller, file)).message_id for file in (one, other)]
-
-    async with database.begin() as tx:
-        await attachments.refer(tx, session.id, first, [one.id])
-        await attachments.refer(tx, session.id, second, [one.id, other.id])
-    assert await named() == [first, second]
-    async with database.begin() as tx:
-        await attachments.forget_message(tx, session.id, second)
-    assert await named() == [first, None]
 
 
 async def test_the_digests_of_a_session_are_all_its_references(own_database: Database, caller: Caller):
@@ -323,19 +250,6 @@ async def test_a_file_that_is_postponed_waits_and_has_lost_no_attempt(
     again = await taken(own_database)
     assert (again.attempt, again.lease_token) == (1, 2)
     assert await recorded(own_database, claim) is None
-
-
-async def test_a_file_that_is_deleted_while_it_is_looked_at_takes_no_outcome(
-    own_database: Database, caller: Caller, session: Session
-):
-    file = await filed(own_database, caller, session.id)
-    claim = await taken(own_database)
-    await erased(own_database, file)
-
-    assert await recorded(own_database, claim) is None
-    async with own_database.connect() as tx:
-        assert not await inspections.renew(tx, claim, None)
-    assert await claimed(own_database) is None
 
 
 async def test_an_outcome_keeps_what_it_does_not_know_better(own_database: Database, caller: Caller, session: Session):

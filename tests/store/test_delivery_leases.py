@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from conversations import opened, query, said, service_of
+from conversations import a_lock_is_awaited, opened, query, said, service_of
 
 from service.domain.delivery import DeliveryStatus, Outcome, Verdict
 from service.store import attempts, deliveries
@@ -23,12 +23,6 @@ ENDPOINT = """
     VALUES ($1, 'tenant', 'https://receiver.example/', '{message.created}', 'session', 'whsec_', now(), now())
 """
 STANDS = "SELECT status, attempt_count, is_in_flight, lease_token, due_at FROM webhook_deliveries"
-WAITING = """
-    SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
-    WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()
-"""
-DEADLINE_SECONDS = 60.0
-POLL_SECONDS = 0.005
 RAN_OUT = "UPDATE webhook_deliveries SET due_at = statement_timestamp() - interval '1 second'"
 
 
@@ -112,8 +106,6 @@ async def test_whoever_claims_waits_for_the_claims_before_it_and_counts_them(own
     async with own_database.begin() as tx:
         first = await claim_five(tx)
         claiming = asyncio.create_task(second())
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            while not claiming.done() and not await query(own_database, WAITING):  # noqa: ASYNC110 - no event
-                await asyncio.sleep(POLL_SECONDS)
+        await a_lock_is_awaited(own_database, by=claiming)
 
     assert (len(first), await claiming) == (IN_FLIGHT_MAX, [])

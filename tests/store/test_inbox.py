@@ -95,19 +95,3 @@ async def test_every_filter_narrows_every_status(
             assert [call.id for call in found] == expected
             assert count == len(expected)
     assert {call.id for call in everything} <= {call.id for call in calls}
-
-
-@pytest.mark.parametrize("statuses", [(), (CallStatus.CANCELLED, CallStatus.COMPLETED)], ids=["any", "two"])
-async def test_pages_go_on_where_the_last_one_ended(
-    own_database: Database, calls: list[ToolCall], statuses: tuple[CallStatus, ...]
-):
-    read: list[ToolCall] = []
-    while True:
-        async with own_database.begin() as tx:
-            before = read[-1].id if read else None
-            found, _ = await inbox.page(tx, SERVICE, Filters(statuses=statuses), before_id=before, limit=7)
-        if not found:
-            break
-        read += found
-
-    assert [call.id for call in read] == [call.id for call in calls if not statuses or call.status in statuses]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from conversations import opened, query, service_of, user_of
+from conversations import opened, query
 
 from service.domain.caller import Caller
 from service.domain.session import Session, Status
@@ -202,17 +202,6 @@ async def test_filters_apply_before_the_limit(database: Database, caller: Caller
 
     assert {row.session.id for row in rows} == {rare.id, other.id}
     assert len(rows) == 2
-
-
-@pytest.mark.usefixtures("filled")
-async def test_a_user_lists_its_own_sessions_whatever_it_asks_for(database: Database, tenant: str):
-    own = {row.session.id for row in await page(database, service_of(tenant), Filters(user_id="user-1"))}
-    user = user_of(tenant, "user-1")
-
-    assert {row.session.id for row in await page(database, user)} == own
-    assert {row.session.id for row in await page(database, user, Filters(user_id="user-1"))} == own
-    assert await page(database, user, Filters(user_id="user-2")) == []
-    assert await page(database, user_of(f"{tenant}-other", "user-1")) == []
 
 
 async def test_a_position_is_exact_to_the_microsecond(database: Database, caller: Caller):

@@ -42,14 +42,6 @@ async def test_a_key_without_a_user_is_a_service_named_as_the_key(database: Data
     )
 
 
-async def test_a_key_with_a_user_is_that_user(database: Database, tenant: str):
-    _, secret = await made(database, tenant, user_id="user-1")
-
-    assert await found(database, secret) == Caller(
-        tenant_id=tenant, subject="user-1", kind=CallerKind.USER, scopes=frozenset({Scope.SESSIONS_READ})
-    )
-
-
 async def test_the_secret_is_nowhere_in_the_database(database: Database, tenant: str):
     key, secret = await made(database, tenant)
     (row,) = await query(database, "SELECT to_jsonb(k)::text AS text, digest FROM api_keys k WHERE id = $1", key.id)
@@ -100,14 +92,3 @@ async def test_an_unknown_secret_and_an_unknown_key_are_nobodys(database: Databa
     with pytest.raises(NotFound):
         async with database.begin() as tx:
             await revoke_api_key(tx, new_id(), tenant_id=tenant)
-
-
-async def test_a_tenants_keys_are_listed_newest_first_page_by_page(database: Database, tenant: str):
-    keys = [(await made(database, tenant))[0] for _ in range(5)]
-    await made(database, f"{tenant}-other")
-
-    async with database.connect() as tx:
-        first = await api_keys.page(tx, tenant, before_id=None, limit=3)
-        second = await api_keys.page(tx, tenant, before_id=first[-1].id, limit=3)
-
-    assert [*first, *second] == keys[::-1]

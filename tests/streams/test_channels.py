@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from eventually import DEADLINE_SECONDS, until
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from rounds import rounds
 
 from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.caller import Caller, CallerKind, Scope
@@ -24,9 +27,6 @@ KEY = b"k" * 16
 TURNS_MAX = 500
 """Of the loop, several times what any of this takes; then as many again, at a pace in which timers get their turn."""
 
-DEADLINE_SECONDS = 60.0
-"""Only ends a test that hangs."""
-
 CREDENTIAL = Credential(Caller("tenant", "service", CallerKind.SERVICE, frozenset({Scope.ADMIN})))
 
 
@@ -38,6 +38,7 @@ class Log:
     def __init__(self, turns: Iterable[int]) -> None:
         self.written = 0
         self.is_away = False
+        self.failed = 0
         self._turns = iter(turns)
 
     async def read(self, after: int, limit: int) -> list[Frame] | None:
@@ -45,6 +46,7 @@ class Log:
         for _ in range(turns // 2):
             await asyncio.sleep(0)
         if self.is_away:
+            self.failed += 1
             raise Unavailable
         frames = [Frame(n, b"%d," % n) for n in range(after + 1, min(self.written, after + limit) + 1)]
         for _ in range(turns - turns // 2):  # what is written now is not in this answer
@@ -110,6 +112,13 @@ async def until_quiet(readers: list[Reader], last: int) -> None:
         assert turns < 2 * TURNS_MAX, [reader.positions[-1:] for reader in readers]
 
 
+async def until_told(readers: list[Reader], last: int) -> None:
+    """The same where timers have a part in it, and the machine may be busy."""
+    with suppress(TimeoutError):
+        await until(lambda: all(reader.positions[-1:] == [last] for reader in readers))
+    assert [reader.positions[-1:] for reader in readers] == [[last]] * len(readers)
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("write"), st.integers(1, 450)),
@@ -122,9 +131,12 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, turns=st.lists(st.sampled_from([0, 0, 1, 3, 12]), min_size=5, max_size=60))
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=rounds(300), deadline=None)
 def test_whoever_joins_at_any_moment_is_told_each_number_once(steps: list[tuple[str, int]], turns: list[int]):
-    """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way."""
+    """Writes commit and wake; readers join from any position behind, while reads of theirs and others are under way.
+
+    A fault of one example in fifty is missed by 60 examples in 30 % of all runs, by 300 in 0.2 %.
+    """
 
     async def run() -> None:
         streams, log, readers = Streams(nobody_is_behind, Drain()), Log(turns), []
@@ -160,8 +172,8 @@ async def test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_o
     for written in (1, 2):  # the second one comes through the channel, so that is at rest now
         log.written = written
         streams.wake([KEY])
-        await until_quiet([first], written)
-        await asyncio.sleep(0.01)
+        await until_told([first], written)
+        await until(lambda: streams._channels[KEY]._reading is None)
     read, has_read, may_answer = log.read, asyncio.Event(), asyncio.Event()
 
     async def answered_late(after: int, limit: int) -> list[Frame] | None:
@@ -176,9 +188,9 @@ async def test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_o
     await has_read.wait()
     log.written = 3
     streams.wake([KEY])
-    await until_quiet([first], 3)
+    await until_told([first], 3)
     may_answer.set()
-    await until_quiet([second], 3)
+    await until_told([second], 3)
     for reader in (first, second):
         await reader.hang_up()
 
@@ -196,12 +208,12 @@ async def test_a_lost_wakeup_is_found_by_the_look(monkeypatch: pytest.MonkeyPatc
     readers = [Reader(streams, log, 0) for _ in range(3)]
     for written in (5, 300, 301):
         log.written = written  # and nobody says so
-        await until_quiet(readers, written)
+        await until_told(readers, written)
     log.is_away = True
     streams.wake([KEY])
-    await asyncio.sleep(0.05)
+    await until(lambda: log.failed)
     log.written, log.is_away = 302, False
-    await until_quiet(readers, 302)
+    await until_told(readers, 302)
     await streams.stop()
     for reader in readers:
         await reader.serving
@@ -227,7 +239,8 @@ async def test_however_many_watch_there_is_one_read_for_all():
     readers = [Reader(streams, log, 0) for _ in range(100)]
     log.written = 1
     streams.wake([KEY])
-    await until_quiet(readers, 1)
+    await until_told(readers, 1)
+    await until(lambda: streams._channels[KEY]._reading is None)
     reads = 0
     read = log.read
 
@@ -239,7 +252,7 @@ async def test_however_many_watch_there_is_one_read_for_all():
     log.read = counted  # type: ignore[method-assign]
     log.written = 2
     streams.wake([KEY])
-    await until_quiet(readers, 2)
+    await until_told(readers, 2)
     for reader in readers:
         await reader.hang_up()
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
+from eventually import DEADLINE_SECONDS
 from prometheus_client import Counter
 
 from service import wakeups
@@ -22,8 +23,6 @@ from service.wakeups import (
     feed_key,
     session_key,
 )
-
-DEADLINE_SECONDS = 60.0
 
 
 class Heard:

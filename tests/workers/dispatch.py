@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import pytest
 from conversations import opened, query, said, service_of
+from eventually import DEADLINE_SECONDS
 
 from service.commands.deliveries import claim_deliveries, record_attempts
 from service.commands.webhooks import WebhookWish, create_webhook
@@ -17,12 +19,12 @@ from service.domain.delivery import Failure, Outcome
 from service.domain.webhook import Ordering, Webhook
 from service.store.deliveries import Room
 from service.store.engine import Database
+from workers import egress as module
 from workers.egress import Egress
 from workers.jobs.deliver_webhooks import Deliveries
 from workers.jobs.relay_events import Relay
 
 CALLER = service_of("tenant")
-DEADLINE_SECONDS = 60.0
 REFUSED = Outcome(latency_ms=1, response_status=500, error=Failure.BAD_STATUS)
 TAKEN = Outcome(latency_ms=1, response_status=200)
 
@@ -60,20 +62,16 @@ async def told(database: Database, count: int, caller: Caller = CALLER) -> UUID:
 
 @asynccontextmanager
 async def delivering(database: Database, **egress: Any) -> AsyncIterator[Deliveries]:
-    """A worker's deliveries, at work."""
+    """A worker's deliveries, at work. No attempt ends because a receiver waits for the rest of the test."""
     working, stop = Deliveries(database, Egress(**{"allows_private": True} | egress)), asyncio.Event()
-    task = asyncio.create_task(working.work_until(stop))
-    try:
-        yield working
-    finally:
-        stop.set()
-        await task
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - what is waited for stands in the database
-            await asyncio.sleep(0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ATTEMPT_SECONDS_MAX", 2 * DEADLINE_SECONDS)
+        task = asyncio.create_task(working.work_until(stop))
+        try:
+            yield working
+        finally:
+            stop.set()
+            await task
 
 
 async def statuses(database: Database) -> list[str]:

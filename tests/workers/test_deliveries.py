@@ -24,8 +24,8 @@ from dispatch import (
     room,
     statuses,
     told,
-    until,
 )
+from eventually import until
 from receiver import Call, Receiver, answering
 from standardwebhooks import WebhookVerificationError
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conversations import query, service_of
-from dispatch import all_are, delivering, endpoint, execute, told, until
+from dispatch import all_are, delivering, endpoint, execute, told
+from eventually import until
 from receiver import Call, Receiver, answering
 from structlog.testing import capture_logs
 
@@ -234,4 +235,5 @@ async def test_an_attempt_that_cannot_be_recorded_does_not_take_the_others_with_
             await until(all_are(own_database, "pending", "succeeded", "succeeded"))
 
     assert {line["delivery_id"] for line in logged if line["event"] == "delivery.broke" and "delivery_id" in line}
-    assert len(receiver.calls) == 3
+    # The first one may come again: once its claim has run out it is nobody's.
+    assert sorted(call.event["seq"] for call in receiver.calls if call.event["seq"] > 1) == [2, 3]

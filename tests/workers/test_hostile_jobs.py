@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from workshop import SLOTS, has, idle, until, workshop
+from eventually import until
+from workshop import SLOTS, has, idle, workshop
 
 from service.embedded.servers import EmbeddedServers
 

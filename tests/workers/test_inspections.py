@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from clamd import EICAR, Clamd, scanning
 from conversations import CAUSE, opened, query
+from eventually import DEADLINE_SECONDS
 from invariants import violations
 
 from service.blobs import BlobStore, new_key
@@ -28,7 +29,6 @@ from workers.jobs import inspect_attachments
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.inspect_attachments import Inspections
 
-DEADLINE_SECONDS = 30.0
 POLL_SECONDS = 0.02
 
 

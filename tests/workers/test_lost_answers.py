@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conversations import query
-from dispatch import REFUSED, TAKEN, delivering, endpoint, half, room, told, until
+from dispatch import REFUSED, TAKEN, delivering, endpoint, half, room, told
+from eventually import until
 from receiver import Receiver, answering
 from structlog.testing import capture_logs
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import pytest
 from conversations import opened, query, said, service_of
+from eventually import DEADLINE_SECONDS, until
 
 from service.commands import relay as commands
 from service.domain.event import EventType
 from service.store import outbox
 from service.store.engine import Database, Tx
 from service.store.outbox import OutboxRow
+from workers.jobs import relay_events as relay_events_module
 from workers.jobs.relay_events import Relay, relay_events
 
 DRAINS = 4
-DEADLINE_SECONDS = 60.0
 CALLER = service_of("tenant")
 
 
@@ -40,13 +41,6 @@ async def waiting(database: Database) -> int:
 
 async def relayed_total(database: Database) -> int:
     return int((await query(database, "SELECT relayed_total FROM relay_progress"))[0][0])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what has no event of its own."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - what is waited for is the relay's own inner state
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -92,17 +86,30 @@ async def test_events_told_while_relays_run_are_all_relayed(own_database: Databa
     assert await waiting(own_database) == 0
 
 
-async def test_what_was_told_before_a_drain_began_is_relayed_when_the_drains_have_ended(own_database: Database):
+async def test_what_was_told_before_a_drain_began_is_relayed_when_the_drains_have_ended(
+    own_database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """The first drain has looked, and found nothing, before anything is told: the drains that follow must look."""
+    look, has_looked, may_end = relay_events_module.next_batch, asyncio.Event(), asyncio.Event()
+
+    async def look_and_wait(tx: Tx) -> list[OutboxRow]:
+        found = await look(tx)
+        has_looked.set()
+        await may_end.wait()
+        return found
+
+    monkeypatch.setattr(relay_events_module, "next_batch", look_and_wait)
     relay = Relay(own_database)
-    async with another_leader(own_database):
-        drains = [asyncio.create_task(relay.drain())]
-        await until(relay._running.locked)
-        await tell(own_database, 6)
-        drains += [asyncio.create_task(relay.drain()) for _ in range(DRAINS)]
-        await asyncio.sleep(0)
+    drains = [asyncio.create_task(relay.drain())]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await has_looked.wait()
+    await tell(own_database, 6)
+    drains += [asyncio.create_task(relay.drain()) for _ in range(DRAINS)]
+    await until(lambda: sum(drain.done() for drain in drains) >= DRAINS - 1)  # one waits for all of them
+    may_end.set()
     counts = await asyncio.gather(*drains)
 
-    assert sum(counts) == 6
+    assert (counts[0], sum(counts)) == (0, 6)
     assert await waiting(own_database) == 0
 
 
@@ -213,7 +220,7 @@ async def test_a_drain_that_is_cancelled_does_not_stop_those_that_follow(own_dat
     """arq cancels a job at its timeout: the one that runs, or the one that waits for it."""
     await tell(own_database, 8)
     relay = Relay(own_database)
-    async with another_leader(own_database):
+    async with another_leader(own_database):  # there is something to relay, so the first drain waits for that leader
         drains = [asyncio.create_task(relay.drain())]
         await until(relay._running.locked)
         drains.append(asyncio.create_task(relay.drain()))

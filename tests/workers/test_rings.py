@@ -6,13 +6,16 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from workshop import DEADLINE_SECONDS, SLOTS, url_of, workshop
+import pytest
+from eventually import DEADLINE_SECONDS
+from workshop import SLOTS, url_of, workshop
 
 from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
 from service.queue import RELAY_EVENTS, Doorbell, open_queue
 
 
+@pytest.mark.usefixtures("patient_redis")
 async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: EmbeddedServers):
     began, go_on, runs = asyncio.Event(), asyncio.Event(), 0
 
@@ -23,7 +26,7 @@ async def test_a_ring_that_comes_while_the_job_runs_is_a_job_of_its_own(valkey: 
         await go_on.wait()
 
     async with workshop(valkey, **{RELAY_EVENTS: job}) as shop:
-        redis = open_queue(url_of(valkey))
+        redis = open_queue(url_of(valkey), timeout_seconds=DEADLINE_SECONDS)
         shop.worker.queue_name = Queue.EVENTS.key
         shop.worker.in_progress_timeout_s = 2 * DEADLINE_SECONDS  # nothing is delivered twice meanwhile
         bell = Doorbell(redis)

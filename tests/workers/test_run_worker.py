@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from arq.constants import in_progress_key_prefix
 from conversations import let_its_time_pass, opened, query, said, service_of
-from workshop import DEADLINE_SECONDS, POLL_SECONDS, until, url_of
+from eventually import DEADLINE_SECONDS, until
+from workshop import POLL_SECONDS, url_of
 
 from service.domain.caller import Caller
 from service.domain.work import Queue
 from service.embedded.servers import EmbeddedServers
-from service.metrics import Metrics
-from service.queue import RELAY_EVENTS, Doorbell, open_queue
+from service.queue import RELAY_EVENTS, open_queue
 from service.settings import Settings
 from service.store import outbox
 from service.store.engine import Database
@@ -143,27 +143,6 @@ async def test_the_doorbell_alone_is_enough_before_and_after_redis_was_away(
             valkey.start_redis()
         await ring(url_of(valkey))
         await until(relayed(own_database, 3))
-
-
-async def test_the_services_doorbell_reaches_the_worker(
-    own_database_url: str,
-    own_database: Database,
-    caller: Caller,
-    valkey: EmbeddedServers,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setattr(main, "SWEEP_SECONDS", NEVER_SECONDS)
-    redis = open_queue(url_of(valkey), timeout_seconds=DEADLINE_SECONDS)
-    doorbell = Doorbell(redis, failures=Metrics().doorbell_failures)
-    doorbell.start()
-    async with running(own_database_url, url_of(valkey)):
-        await until(heard(own_database, Queue.EVENTS))
-        for _ in range(5):
-            await opened(own_database, caller)
-            doorbell.ring()
-        await until(relayed(own_database, 10))
-    await doorbell.stop()
-    await redis.aclose(close_connection_pool=True)
 
 
 async def test_a_stopped_worker_finishes_the_job_that_runs(

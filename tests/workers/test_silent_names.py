@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 from conversations import query, service_of
-from dispatch import delivering, endpoint, told, until
+from dispatch import delivering, endpoint, told
+from eventually import until
 from receiver import Receiver
 from silent_names import DEADLINE_SECONDS, Names, naming
 

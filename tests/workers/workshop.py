@@ -18,7 +18,6 @@ from workers.worker import SurvivingWorker
 
 TRIES_MAX = 1000
 SLOTS = 5
-DEADLINE_SECONDS = 60.0
 POLL_SECONDS = 0.005
 REDIS_SECONDS_MAX = 1.0
 REDELIVERED_AFTER_SECONDS = 1
@@ -105,10 +104,3 @@ def has(done: list[int], number: int) -> Callable[[], Awaitable[bool]]:
         return number in done
 
     return is_done
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what Redis and arq have no signal for."""
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not await condition():  # noqa: ASYNC110 - neither Redis nor arq has an event to wait for
-            await asyncio.sleep(POLL_SECONDS)
