@@ -1,9 +1,9 @@
 """A pytest plugin that delays at random: tests must pass in whatever order, and however slowly, things happen.
 
 Off unless `TEST_JITTER` is set: a number is the seed, `random` draws one; the head of the report shows it. Then steps
-of tasks, statements, commands to Redis and the whole loop come later than they would. What asyncio promises stays: the
-callbacks of transports keep their order, and nothing is lost or done twice. Each test has dice of its own, so that one
-test alone is delayed as it is among all, as far as its own order is the same.
+of tasks, statements, commands to Redis and the whole loop come later than they would. What asyncio promises stays:
+steps keep their order among themselves, as the callbacks of transports do, and nothing is lost or done twice. Each test
+has dice of its own, so that one test alone is delayed as it is among all, as far as its own order is the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from contextvars import Context
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import asyncpg
 import pytest
@@ -25,13 +26,16 @@ from redis.asyncio.connection import AbstractConnection
 WANTED = os.environ.get("TEST_JITTER", "")
 SEED = secrets.randbelow(1_000_000) if WANTED == "random" else WANTED
 
+TICK_SECONDS = 1e-6
 DELAY_SECONDS_MAX = 0.02
 """Longer than any statement or hop takes here, so that each may overtake another."""
-TEST_SECONDS_MAX = 5.0
-"""A test is delayed no longer than this in all; one of a thousand statements would take minutes."""
+TEST_SECONDS_MAX = 2.0
+"""A test is delayed no longer than this in all, and more rarely as it goes on: else one of a thousand statements would
+take minutes."""
 
-STEPS_DELAYED, STATEMENTS_DELAYED, COMMANDS_DELAYED, STALLS = 0.05, 0.3, 0.1, 0.002
-"""How often: of the steps of tasks, of statements (before and after each), of Redis's, of all callbacks of the loop."""
+STEPS_DELAYED, STATEMENTS_DELAYED, COMMANDS_DELAYED, STALLS = 0.02, 0.3, 0.1, 0.002
+"""How often at first: of the steps of tasks, of statements (before and after each), of commands to Redis, and of all
+callbacks of the loop."""
 
 
 class Dice:
@@ -46,10 +50,10 @@ class Dice:
         self._seconds_left = seconds
 
     def delay(self, share: float) -> float:
-        """In `share` of all cases some seconds, else none."""
-        if self._random.random() >= share or self._seconds_left <= 0:
+        """In `share` of all cases some seconds, else none; the more rarely, the less time is left."""
+        if self._random.random() >= share * self._seconds_left / TEST_SECONDS_MAX:
             return 0.0
-        seconds = self._random.uniform(0, DELAY_SECONDS_MAX)
+        seconds = self._random.uniform(0, min(DELAY_SECONDS_MAX, self._seconds_left))
         self._seconds_left -= seconds
         return seconds
 
@@ -77,7 +81,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def late(call_soon: Callable[..., asyncio.Handle]) -> Callable[..., asyncio.Handle]:
-    """Steps of tasks come late now and then; now and then the loop itself stands still, as on a busy machine."""
+    """Steps of tasks come late now and then, those behind them too; now and then the whole loop stands still."""
+    ends = WeakKeyDictionary[asyncio.BaseEventLoop, float]()
 
     @functools.wraps(call_soon)
     def delayed(
@@ -86,11 +91,10 @@ def late(call_soon: Callable[..., asyncio.Handle]) -> Callable[..., asyncio.Hand
         stall = DICE.delay(STALLS)
         if stall:
             time.sleep(stall)
-        is_step = isinstance(getattr(callback, "__self__", None), asyncio.Task)
-        delay = DICE.delay(STEPS_DELAYED) if is_step and loop.is_running() else 0.0
-        if delay:
-            return loop.call_later(delay, callback, *arguments, context=context)
-        return call_soon(loop, callback, *arguments, context=context)
+        if not (isinstance(getattr(callback, "__self__", None), asyncio.Task) and loop.is_running()):
+            return call_soon(loop, callback, *arguments, context=context)
+        ends[loop] = max(loop.time() + DICE.delay(STEPS_DELAYED), ends.get(loop, 0.0) + TICK_SECONDS)
+        return loop.call_at(ends[loop], callback, *arguments, context=context)
 
     return delayed
 

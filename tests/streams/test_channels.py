@@ -112,6 +112,12 @@ async def until_quiet(readers: list[Reader], last: int) -> None:
         assert turns < 2 * TURNS_MAX, [reader.positions[-1:] for reader in readers]
 
 
+def is_at_rest(streams: Streams) -> bool:
+    """Whether there is a channel, which a reader joins after its own first read, and nothing is being read."""
+    channel = streams._channels.get(KEY)
+    return channel is not None and channel._reading is None
+
+
 async def until_told(readers: list[Reader], last: int) -> None:
     """The same where timers have a part in it, and the machine may be busy."""
     with suppress(TimeoutError):
@@ -173,7 +179,7 @@ async def test_what_the_channel_has_read_before_somebody_joins_is_read_by_that_o
         log.written = written
         streams.wake([KEY])
         await until_told([first], written)
-        await until(lambda: streams._channels[KEY]._reading is None)
+        await until(lambda: is_at_rest(streams))
     read, has_read, may_answer = log.read, asyncio.Event(), asyncio.Event()
 
     async def answered_late(after: int, limit: int) -> list[Frame] | None:
@@ -240,7 +246,7 @@ async def test_however_many_watch_there_is_one_read_for_all():
     log.written = 1
     streams.wake([KEY])
     await until_told(readers, 1)
-    await until(lambda: streams._channels[KEY]._reading is None)
+    await until(lambda: is_at_rest(streams))
     reads = 0
     read = log.read
 

@@ -41,7 +41,7 @@ async def test_a_pickled_job_is_not_executed_and_does_not_stop_the_worker(valkey
         await until(idle(shop))
 
         assert await shop.queued() == 0
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
     assert not trace.exists()
     assert done == [1]
 
@@ -74,7 +74,7 @@ async def test_a_job_that_makes_no_sense_does_not_stop_the_worker(valkey: Embedd
         await until(has(done, SLOTS * 2 - 1))
         await until(idle(shop))
 
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
 
 
 async def test_a_job_that_fails_does_not_stop_the_worker(valkey: EmbeddedServers):
@@ -92,4 +92,4 @@ async def test_a_job_that_fails_does_not_stop_the_worker(valkey: EmbeddedServers
         await until(idle(shop))
 
         assert await shop.queued() == 0
-        shop.assert_no_slot_is_leaked()
+        await shop.assert_no_slot_is_leaked()
