@@ -220,22 +220,6 @@ def test_the_length_that_was_announced_is_the_length_that_is_read(stack: Stack, 
         assert [file["size"] for file in api.get(files.removeprefix("/api/v1")).json()["data"]] == [5]
 
 
-def test_a_connection_goes_on_behind_an_upload_and_behind_a_refusal(web: Web, key: str, files: str) -> None:
-    with Connection(web, key) as client:
-        for content, form, expected in (
-            (b"one", b"", 201),
-            (b"two", HEAD, 201),
-            (b"", HEAD[:20], 400),
-            (b"three", b"", 201),
-        ):
-            body = form + content + (TAIL if form == HEAD else b"")
-            headers = {"Content_Type": FORM_TYPE} if form else {}
-            client.begin("POST", files, Content_Length=len(body), **headers)
-            client.send(body)
-
-            assert client.answer()[0] == expected
-
-
 def test_a_download_that_is_broken_off_harms_nobody(stack: Stack, web: Web, key: str, files: str) -> None:
     content = bytes(range(256)) * 4096 * 20
     with stack.client(key) as api:
