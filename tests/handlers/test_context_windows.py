@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.tool_call import RESULT_CHARACTERS_MAX
 from service.handlers.context import SYSTEM_BYTES_MAX
 
 PROMPT = "Be kind."
@@ -14,6 +15,9 @@ WORDS = [str(number) for number in range(2, 301)]
 
 LARGE = 900_000
 """Bytes of a message, of which two of the system's fit into a context, and four in all."""
+
+FOUR_BYTES = "\N{BALLOON}"
+"""Twelve results of as many characters as one may have take 4.8 MB, and a context holds 4 MiB."""
 
 FORMATS = pytest.mark.parametrize("wanted", ["openai", "anthropic", "plain"])
 
@@ -165,15 +169,15 @@ async def test_the_system_takes_half_of_a_context_at_most_and_the_newest_of_it_s
 
 async def test_the_message_that_results_bring_takes_room_with_all_its_results(api, open_session, say, context):
     path = f"/sessions/{(await open_session())['id']}"
-    asked = (await api.post(f"{path}/messages", json=asking(*"abcd"))).json()["tool_calls"]
-    for call in asked[:3]:
-        done = {"action": "complete", "result": "y" * LARGE}
+    asked = (await api.post(f"{path}/messages", json=asking(*"abcdefghijkl"))).json()["tool_calls"]
+    for call in asked[:-1]:
+        done = {"action": "complete", "result": FOUR_BYTES * RESULT_CHARACTERS_MAX}
         assert (await api.post(f"{path}/tool-calls/{call['id']}", json=done)).status_code == 200
-    await say(path, told("d") | {"content": [{"type": "data", "data": {"ballast": "x" * LARGE}}]})
+    await say(path, told("l") | {"content": FOUR_BYTES * RESULT_CHARACTERS_MAX})
 
     alone = await context(path, limit=1)
     await say(path, {"content": "well?"})
     beside = await context(path, limit=2)
 
-    assert [message["role"] for message in alone["messages"]] == ["assistant", *["tool"] * 4]
+    assert [message["role"] for message in alone["messages"]] == ["assistant", *["tool"] * 12]
     assert texts_of(beside) == ["well?"]
