@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 DEADLINE_SECONDS = 60.0
 """For what takes one or two seconds on a quiet machine, or 15 s where a lease must run out."""
 POLL_SECONDS = 0.01
+PROCESS_POLL_SECONDS = 0.05
+"""A look at a process or its database opens a connection: some 10 ms of CPU, which the awaited process needs."""
 
 
 def wait_until(condition: Callable[[], object], what: str = "it holds", seconds: float = DEADLINE_SECONDS) -> None:
@@ -17,7 +19,7 @@ def wait_until(condition: Callable[[], object], what: str = "it holds", seconds:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(POLL_SECONDS)
+        time.sleep(PROCESS_POLL_SECONDS)
 
 
 async def until(condition: Callable[[], object | Awaitable[object]]) -> None:
