@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from conversations import CAUSE, opened, query, said, service_of, user_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from invariants import violations
 from rounds import rounds
@@ -163,6 +163,10 @@ CASES = st.builds(
     batch=st.integers(1, 4),
     caller=st.sampled_from(["service", "service", "owner", "other user", "other tenant"]),
 )
+TAKEN = Case(
+    status=Status.ACTIVE, seconds_left=FUTURE_SECONDS, message_count=2, max_messages=5, batch=3, caller="owner"
+)
+"""What the guard just lets through; each example beside it is refused for one reason."""
 
 
 def test_the_guard_in_sql_and_the_rule_of_the_domain_agree(database_url: str, tenant: str):
@@ -179,6 +183,11 @@ def test_the_guard_in_sql_and_the_rule_of_the_domain_agree(database_url: str, te
 
         @settings(max_examples=EXAMPLES, deadline=None)
         @given(CASES)
+        @example(TAKEN)
+        @example(msgspec.structs.replace(TAKEN, caller="other user"))
+        @example(msgspec.structs.replace(TAKEN, seconds_left=PAST_SECONDS))
+        @example(msgspec.structs.replace(TAKEN, status=Status.SUSPENDED))
+        @example(msgspec.structs.replace(TAKEN, batch=4))
         def agree(case: Case) -> None:
             allowed, taken = runner.run(judged(database, callers, case))
             outcomes.add(allowed)
