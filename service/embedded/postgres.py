@@ -75,7 +75,8 @@ class PostgresServer:
             "jit": "off",
         }
         if not self._durable:
-            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+            # Tests make hundreds of databases that live for a moment, and vacuum would visit one every 0.1 s.
+            settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._child = self._run("PostgreSQL", "postgres", "-D", str(self._layout.cluster), *options)
 
