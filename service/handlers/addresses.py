@@ -1,6 +1,6 @@
 """Addresses that lead nowhere: which of ours was meant.
 
-Only routes are compared, which everybody may know. What they lead to is never looked at, so nothing is told of it.
+Only routes are compared, and they are public. What they lead to is never looked at, so an answer reveals none of it.
 """
 
 from __future__ import annotations

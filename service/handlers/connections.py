@@ -164,7 +164,7 @@ class Connection(HttpToolsProtocol):
                 self._cut()
 
     def _cut(self) -> None:
-        if self._drain.has_started:  # whoever does not take what was sent is not waited for
+        if self._drain.has_started:  # a client that does not take its answer holds up no stop
             self.transport.abort()
         else:
             self.transport.close()

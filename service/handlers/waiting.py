@@ -79,7 +79,7 @@ class Watch:
                 del self._callers[who]
 
     async def stop(self) -> None:
-        """Look no more; whoever waits has heard of the stop."""
+        """Look no more; the waits have heard of the stop themselves."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
