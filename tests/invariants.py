@@ -43,13 +43,15 @@ RULES = {
           ON e.session_id = m.session_id AND e.message_id = m.id AND e.message_seq = m.seq AND e.place = m.place
         WHERE (m.id IS NULL OR e.message_id IS NULL) AND ($1::uuid IS NULL OR coalesce(m.session_id, e.session_id) = $1)
     """,
-    "each tombstone has one message.deleted": """
+    "each tombstone has one message.deleted, but what was deleted after the end": """
         SELECT coalesce(m.session_id, e.session_id) AS id
-        FROM (SELECT session_id, id FROM messages WHERE deleted_at IS NOT NULL) m
+        FROM (SELECT m.session_id, m.id, coalesce(m.deleted_at >= s.ended_at, false) AS is_silent
+              FROM messages m JOIN sessions s ON s.id = m.session_id WHERE m.deleted_at IS NOT NULL) m
         FULL JOIN (SELECT session_id, (data ->> 'message_id')::uuid AS message_id, count(*) AS times
                    FROM events WHERE type = 'message.deleted' GROUP BY 1, 2) e
           ON e.session_id = m.session_id AND e.message_id = m.id AND e.times = 1
-        WHERE (m.id IS NULL OR e.message_id IS NULL) AND ($1::uuid IS NULL OR coalesce(m.session_id, e.session_id) = $1)
+        WHERE (m.id IS NULL OR e.message_id IS NULL AND NOT m.is_silent)
+          AND ($1::uuid IS NULL OR coalesce(m.session_id, e.session_id) = $1)
     """,
     "the times of messages never go backwards": """
         SELECT session_id AS id FROM (
@@ -130,7 +132,8 @@ RULES = {
     """,
     "the events of a file begin with attachment.uploaded, and the last one tells what it is": """
         SELECT coalesce(a.session_id, e.session_id) AS id
-        FROM (SELECT a.session_id, a.id, a.deleted_at, a.status, s.status = 'ended' AS is_over
+        FROM (SELECT a.session_id, a.id, a.deleted_at, a.status, s.status = 'ended' AS is_over,
+                     coalesce(a.deleted_at >= s.ended_at, false) AS is_silent
               FROM attachments a JOIN sessions s ON s.id = a.session_id) a
         FULL JOIN (SELECT session_id, (data ->> 'attachment_id')::uuid AS attachment_id,
                           (array_agg(type ORDER BY seq))[1] AS first,
@@ -138,7 +141,8 @@ RULES = {
                           (array_agg(data ->> 'status' ORDER BY seq DESC))[1] AS status
                    FROM events WHERE type LIKE 'attachment.%' GROUP BY 1, 2) e
           ON e.session_id = a.session_id AND e.attachment_id = a.id AND e.first = 'attachment.uploaded'
-             AND CASE WHEN a.deleted_at IS NOT NULL THEN e.last = 'attachment.deleted'
+             AND CASE WHEN a.is_silent THEN true
+                      WHEN a.deleted_at IS NOT NULL THEN e.last = 'attachment.deleted'
                       WHEN a.is_over THEN true
                       WHEN a.status IN ('uploaded', 'processing') THEN e.last = 'attachment.uploaded'
                       ELSE e.status = a.status END

@@ -6,11 +6,12 @@ from uuid import UUID
 
 import msgspec
 
+from service.commands.sessions import record_end
 from service.domain.attachment import Attachment, refuse_retry, refuse_upload
 from service.domain.caller import Caller
 from service.domain.errors import AttachmentNotFound, SessionNotFound
 from service.domain.event import Cause, EventType, NewEvent
-from service.domain.session import Session, refuse_change
+from service.domain.session import Session, Status, refuse_change
 from service.ids import new_id
 from service.store import attachments as store
 from service.store import blobs, idempotency, sessions
@@ -92,25 +93,26 @@ async def retry_attachment(tx: Tx, caller: Caller, session_id: UUID, attachment_
 async def delete_attachment(tx: Tx, caller: Caller, session_id: UUID, attachment_id: UUID, cause: Cause) -> bool:
     """Take a file away for good; messages that refer to it keep a tombstone. Again: nothing changes (False).
 
+    In every state of its session. After the end no event tells of it, because nothing follows the end.
+
     Raises:
-        SessionNotFound, AttachmentNotFound, SessionExpired, SessionEnded.
+        SessionNotFound, AttachmentNotFound.
     """
     locked, file = await _locked(tx, caller, session_id, attachment_id)
     if file is None:
         return False
-    refuse_change(locked.session)
+    await record_end(tx, caller.tenant_id, locked.session)
     await store.erase(tx, session_id, attachment_id, locked.moment)
     await idempotency.erase_item(tx, session_id, attachment_id)
     await blobs.exchange(tx, caller.tenant_id, gained=[], lost=file.digests, quota=None)
+    event = NewEvent(id=new_id(), type=EventType.ATTACHMENT_DELETED, data={"attachment_id": attachment_id})
     await sessions.record_children(
         tx,
         caller.tenant_id,
         session_id,
         moment=locked.moment,
         attachments=-1,
-        events=[
-            NewEvent(id=new_id(), type=EventType.ATTACHMENT_DELETED, data={"attachment_id": attachment_id}),
-        ],
+        events=[] if locked.session.status is Status.ENDED else [event],
         cause=cause,
     )
     return True

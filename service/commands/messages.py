@@ -7,13 +7,14 @@ from uuid import UUID
 
 import msgspec
 
+from service.commands.sessions import record_end
 from service.commands.tool_calls import cancel_open_calls
 from service.commands.tool_messages import append_tool_messages, concerns_others
 from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
 from service.domain.event import Cause, EventType, NewEvent
 from service.domain.message import Message, MessageDraft
-from service.domain.session import refusal_of_append, refuse_change
+from service.domain.session import Status, refusal_of_append
 from service.domain.tool_call import MESSAGE_DELETED
 from service.ids import new_id
 from service.store import appends, attachments, idempotency, sessions, tool_calls
@@ -64,8 +65,10 @@ async def append_messages(
 async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, cause: Cause) -> bool:
     """Take a message's content away for good and leave a tombstone; deleting it again changes nothing (False).
 
+    In every state of its session. After the end no event tells of it, because nothing follows the end.
+
     Raises:
-        SessionNotFound, MessageNotFound, SessionExpired, SessionEnded.
+        SessionNotFound, MessageNotFound.
     """
     locked = await sessions.lock(tx, caller, session_id)
     if locked is None:
@@ -75,21 +78,23 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
         raise MessageNotFound
     if message.deleted_at is not msgspec.UNSET:
         return False
-    refuse_change(locked.session)
+    await record_end(tx, caller.tenant_id, locked.session)
     pending = await cancel_open_calls(
         tx, caller.tenant_id, session_id, MESSAGE_DELETED, locked.moment, cause, message_id=message_id, versions=0
     )
     await tool_calls.erase_content(tx, session_id, message_id)
     if message.tool_call_id is not None:
         await tool_calls.erase_result(tx, session_id, UUID(message.tool_call_id))
+        await idempotency.erase_item(tx, session_id, UUID(message.tool_call_id))
     await attachments.forget_message(tx, session_id, message_id)
     seq = await store.erase(tx, caller, session_id, message_id, locked.moment)
     await idempotency.erase_item(tx, session_id, message_id)
     event = NewEvent(id=new_id(), type=EventType.MESSAGE_DELETED, data={"message_id": message_id, "message_seq": seq})
+    events = [] if locked.session.status is Status.ENDED else [event]
     remaining = msgspec.structs.replace(
         locked.session,
         message_count=locked.session.message_count - 1,
         pending_tool_call_count=locked.session.pending_tool_call_count - pending,
     )
-    await sessions.save(tx, caller.tenant_id, remaining, moment=locked.moment, renew=False, events=[event], cause=cause)
+    await sessions.save(tx, caller.tenant_id, remaining, moment=locked.moment, renew=False, events=events, cause=cause)
     return True

@@ -34,6 +34,8 @@ from service.store import attachments, blobs, expiry, idempotency, inspections
 from service.store import sessions as store
 from service.store.engine import Tx
 
+BY_TIME = Cause(actor=EXPIRY, request_id=None)
+
 OPENING_ATTEMPTS_MAX = 3
 """A taken `external_id` can vanish between two statements only by a purge; thrice in a row is no coincidence."""
 
@@ -238,14 +240,22 @@ async def expire_sessions(tx: Tx, tenant_id: str, limit: int) -> list[UUID]:
     due = await expiry.lock_due(tx, tenant_id, limit)
     if not due:
         return []
-    cause = Cause(actor=EXPIRY, request_id=None)
     for session in due:
-        await cancel_open_calls(
-            tx, session.tenant_id, session.id, tool_call.SESSION_EXPIRED, session.expires_at, cause, versions=0
-        )
+        await _cancel_calls_of_expired(tx, session.tenant_id, session.id, session.expires_at)
     ended = [session.id for session in due]
-    await expiry.expire(tx, ended, [new_id() for _ in due], cause)
+    await expiry.expire(tx, ended, [new_id() for _ in due], BY_TIME)
     return ended
+
+
+async def record_end(tx: Tx, tenant_id: str, session: Session) -> None:
+    """Record the end of a locked session if its time is over and no sweep has: what is erased then follows its end."""
+    if session.end_reason is EndReason.EXPIRED:
+        await _cancel_calls_of_expired(tx, tenant_id, session.id, session.expires_at)
+        await expiry.expire(tx, [session.id], [new_id()], BY_TIME)
+
+
+async def _cancel_calls_of_expired(tx: Tx, tenant_id: str, session_id: UUID, expired_at: datetime) -> None:
+    await cancel_open_calls(tx, tenant_id, session_id, tool_call.SESSION_EXPIRED, expired_at, BY_TIME, versions=0)
 
 
 async def _locked(tx: Tx, caller: Caller, session_id: UUID) -> store.Locked:

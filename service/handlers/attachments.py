@@ -250,13 +250,16 @@ async def retry_attachment(
     ONE,
     before_request=requires(Scope.SESSIONS_WRITE),
     status_code=204,
-    opt={REFUSALS: [*READING, errors.SessionEnded, errors.SessionExpired]},
+    opt={REFUSALS: READING},
     operation_id="deleteAttachment",
 )
 async def delete_attachment(
     request: HoldfastRequest, session_id: FromPath[str], attachment_id: FromPath[str]
 ) -> Response[None]:
-    """Delete a file for good; messages that refer to it keep a tombstone. Again: 204."""
+    """Delete a file for good; messages that refer to it keep a tombstone. Again: 204.
+
+    It works in every state of the session; after the session's end no event tells of it.
+    """
     caller, session, wanted = caller_of(request), *_identifiers(session_id, attachment_id)
 
     async def effect(tx: Any) -> Answer:

@@ -228,13 +228,17 @@ async def get_message(
     "/sessions/{session_id:str}/messages/{message_id:str}",
     before_request=requires(Scope.SESSIONS_WRITE),
     status_code=204,
-    opt={REFUSALS: [SessionNotFound, MessageNotFound, errors.SessionEnded, errors.SessionExpired]},
+    opt={REFUSALS: [SessionNotFound, MessageNotFound]},
     operation_id="deleteMessage",
 )
 async def delete_message(
     request: HoldfastRequest, session_id: FromPath[str], message_id: FromPath[str]
 ) -> Response[None]:
-    """Take a message's content away for good; its `seq` stays taken. Deleting it again changes nothing."""
+    """Take a message's content away for good; its `seq` stays taken. Deleting it again changes nothing.
+
+    Text and parts, the arguments and results of its tool calls, and the answers that were kept for an Idempotency-Key
+    go with it. It works in every state of the session; after the session's end no event tells of it.
+    """
     caller, (wanted, wanted_message) = caller_of(request), _both(session_id, message_id)
 
     async def effect(tx: Any) -> Answer:

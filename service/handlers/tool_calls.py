@@ -125,7 +125,7 @@ async def act_on_tool_call(
             status=200,
             changed=changed,
             watched=wanted,
-            about=About(session_id=wanted, item_ids=[call.message_id]),
+            about=About(session_id=wanted, item_ids=[call.message_id, call.id]),
         )
 
     return await write(request, effect)

@@ -60,7 +60,7 @@ EXPIRE = Statement(
         UPDATE sessions SET
             status = 'ended', end_reason = 'expired', ended_at = expires_at, updated_at = expires_at,
             pending_tool_call_count = 0, version = version + 1, last_event_seq = last_event_seq + 1
-        FROM due WHERE sessions.id = due.id
+        FROM due WHERE sessions.id = due.id AND sessions.status <> 'ended'
         RETURNING sessions.*, due.event_id
     ),
     told AS (
@@ -78,7 +78,7 @@ EXPIRE = Statement(
     SELECT count(*) FROM target
     """)
 )
-"""Ends sessions that `LOCK_DUE` holds, each with one event."""
+"""Ends sessions that this transaction holds and that have not been recorded as ended, each with one event."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -101,5 +101,5 @@ async def lock_due(tx: Tx, tenant_id: str, limit: int) -> list[Due]:
 
 
 async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: Cause) -> int:
-    """End sessions that `lock_due` holds, each with one event; how many."""
+    """Record the end of sessions that this transaction holds, each with one event; how many were not recorded yet."""
     return int(await tx.value(EXPIRE, session_ids=session_ids, event_ids=event_ids, **cause_parameters(cause)))

@@ -85,7 +85,8 @@ class Kept(msgspec.Struct, frozen=True):
 class About(msgspec.Struct, frozen=True):
     """What an answer tells of, so that erasing the thing erases the answer's content too.
 
-    `item_ids`: the messages and files that it shows (in the column `message_ids`, which is older than the files).
+    `item_ids`: the messages, files and tool calls that it shows (in the column `message_ids`, which is older than
+    these two). A call is named because its result goes with the tool message that brought it.
     """
 
     session_id: UUID | None = None

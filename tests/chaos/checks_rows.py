@@ -58,12 +58,16 @@ def _told_once(evidence: Evidence, verdict: Verdict) -> None:
     told = Counter((row.type, row.data.get("attachment_id") or row.data.get("message_id")) for row in evidence.events)
     for message in evidence.messages:
         times = told["message.deleted", message.id]
-        verdict.demand(times == message.is_deleted, f"the deletion of {message.id} was told {times} times")
+        is_told = message.is_deleted and not message.is_silent
+        verdict.demand(times == is_told, f"the deletion of {message.id} was told {times} times")
     for file in evidence.files:
         times = told["attachment.processed", file.id] + told["attachment.failed", file.id]
         verdict.demand(times == (file.status in OUTCOMES), f"what became of {file.id} was told {times} times")
         times = told["attachment.deleted", file.id]
-        verdict.demand(times == file.is_deleted, f"the deletion of the file {file.id} was told {times} times")
+        verdict.demand(
+            times == (file.is_deleted and not file.is_silent),
+            f"the deletion of the file {file.id} was told {times} times",
+        )
     in_session = Counter((row.session, row.type) for row in evidence.events)
     for session in evidence.sessions:
         times = in_session[session.id, "session.created"]
@@ -90,14 +94,16 @@ def fold_is_state(_history: History, evidence: Evidence) -> Verdict:
                 calls[event.data["tool_call_id"]] = event.data
             elif event.type.startswith("attachment."):
                 files[event.data["attachment_id"]] = str(event.data.get("status") or event.type.partition(".")[2])
+    silent = Counter((row.session, "message") for row in evidence.messages if row.is_silent)
+    silent.update((row.session, "file") for row in evidence.files if row.is_silent)
     for session in evidence.sessions:
         types = [event.type for event in stories.get(session.id, [])]
         told, count = folded(types), Counter(types)
         stands = session.status if session.end_reason is None else f"{session.status}, {session.end_reason}"
         verdict.demand(told == stands, f"{session.id} is {stands}, and its events tell {told}")
         folds = (
-            count["message.created"] - count["message.deleted"],
-            count["attachment.uploaded"] - count["attachment.deleted"],
+            count["message.created"] - count["message.deleted"] - silent[session.id, "message"],
+            count["attachment.uploaded"] - count["attachment.deleted"] - silent[session.id, "file"],
         )
         counted = (session.message_count, session.attachment_count)
         verdict.demand(folds == counted, f"{session.id} counts {counted} messages and files; the events tell {folds}")
@@ -109,7 +115,7 @@ def fold_is_state(_history: History, evidence: Evidence) -> Verdict:
         is_told = (data.get("status"), data.get("decided_by")) == (call.status, call.decided_by)
         verdict.demand(is_told, f"the call {call.id} is {call.status}, and its events tell {data.get('status')}")
     for file in evidence.files:
-        status = "deleted" if file.is_deleted else file.status
+        status = "deleted" if file.is_deleted and not file.is_silent else file.status
         verdict.demand(files.get(file.id) == status, f"the file {file.id} is {status}; told: {files.get(file.id)}")
     verdict.counts = {
         "sessions": len(evidence.sessions),

@@ -31,6 +31,8 @@ class MessageRow:
     id: str
     digest: str
     is_deleted: bool = False
+    is_silent: bool = False
+    """Deleted after the end of its session, which no event tells of."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class FileRow:
     size: int
     is_deleted: bool = False
     error: str | None = None
+    is_silent: bool = False
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,17 @@ SESSIONS = """
     SELECT id::text, status, end_reason, version, message_count, attachment_count, pending_tool_call_count,
            last_message_seq, last_event_seq, metadata::text FROM sessions ORDER BY id
 """
-MESSAGES = (
-    "SELECT session_id::text, seq, id::text, content #>> '{}', deleted_at IS NOT NULL FROM messages ORDER BY 1, 2"
-)
+MESSAGES = """
+    SELECT m.session_id::text, m.seq, m.id::text, m.content #>> '{}', m.deleted_at IS NOT NULL,
+           coalesce(m.deleted_at >= s.ended_at, false)
+    FROM messages m JOIN sessions s ON s.id = m.session_id ORDER BY 1, 2
+"""
 EVENTS = "SELECT session_id::text, seq, id::text, type, data::text FROM events ORDER BY 1, 2"
 CALLS = "SELECT session_id::text, id::text, status, decided_by FROM tool_calls"
 FILES = """
-    SELECT session_id::text, id::text, status, encode(sha256, 'hex'), size, deleted_at IS NOT NULL, error
-    FROM attachments
+    SELECT a.session_id::text, a.id::text, a.status, encode(a.sha256, 'hex'), a.size, a.deleted_at IS NOT NULL, a.error,
+           coalesce(a.deleted_at >= s.ended_at, false)
+    FROM attachments a JOIN sessions s ON s.id = a.session_id
 """
 BLOBS = "SELECT key, encode(sha256, 'hex') FROM blobs"
 LOOSE = "SELECT key FROM loose_blobs"
@@ -81,7 +84,7 @@ def gather(stack: Stack, arrivals: list[Arrival], scratch: Path) -> Evidence:
     rows = stack.ledger.rows
     found = Evidence(arrivals=list(arrivals))
     found.sessions = [SessionRow(*row[:9], frozenset(json.loads(row[9]))) for row in rows(SESSIONS)]
-    found.messages = [MessageRow(*row[:3], digest_of(row[3] or ""), row[4]) for row in rows(MESSAGES)]
+    found.messages = [MessageRow(*row[:3], digest_of(row[3] or ""), row[4], row[5]) for row in rows(MESSAGES)]
     found.events = [EventRow(*row[:4], json.loads(row[4])) for row in rows(EVENTS)]
     found.calls = [CallRow(*row) for row in rows(CALLS)]
     found.files = [FileRow(*row) for row in rows(FILES)]

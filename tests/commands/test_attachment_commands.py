@@ -272,21 +272,23 @@ async def test_a_deleted_file_is_told_of_once_and_frees_its_place_and_its_bytes(
 
 
 @pytest.mark.parametrize(("state", "refusal"), [(ENDED, SessionEnded), (EXPIRED, SessionExpired)])
-async def test_a_session_that_is_over_keeps_its_files(
+async def test_a_file_of_a_session_that_is_over_is_erased_without_an_event_and_not_processed_again(
     database: Database, caller: Caller, state: str, refusal: type[DomainError]
 ):
     session = await opened(database, caller)
     gone, stays = [await filed(database, caller, session.id) for _ in range(2)]
-    await deleted(database, caller, gone)
     await into(database, caller, session, state)
 
     with pytest.raises(refusal):
-        await deleted(database, caller, stays)
-    with pytest.raises(refusal):
         await retried(database, caller, stays)
-
+    assert await deleted(database, caller, gone) is True
     assert await deleted(database, caller, gone) is False
+
+    assert [type_ for type_, _ in await told(database, session)] == ["attachment.uploaded"] * 2
+    assert await look(database, caller, gone) is None
     assert await look(database, caller, stays) is not None
+    assert await count_of(database, session) == 1
+    assert await is_whole(database, session) == []
 
 
 async def test_a_deleted_file_leaves_its_words_nowhere(own_database: Database, caller: Caller):

@@ -6,19 +6,18 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from conversations import CAUSE, opened, query, said
+from conversations import CAUSE, asked, let_its_time_pass, opened, query, said
 from invariants import violations
 
 from service.commands.messages import append_messages, delete_message
-from service.commands.sessions import end_session
+from service.commands.sessions import end_session, expire_sessions
 from service.domain.caller import Caller
 from service.domain.errors import (
     DomainError,
     MessageLimitExceeded,
-    SessionEnded,
     SessionNotActive,
 )
-from service.domain.message import Message, MessageDraft, Usage
+from service.domain.message import Message, MessageDraft, Role, Usage
 from service.domain.session import SessionConfig
 from service.ids import new_id
 from service.store import idempotency, messages
@@ -81,19 +80,67 @@ async def test_of_twenty_that_delete_a_message_one_does_and_the_others_change_no
     await assert_sound(database, session.id)
 
 
-async def test_an_ended_session_keeps_its_messages_and_deleting_a_deleted_one_again_is_no_change(
-    database: Database, caller: Caller
+async def over(database: Database, caller: Caller, session_id: UUID, how: str) -> None:
+    """Let a session be over: by request, by time, or by time and recorded by the sweep."""
+    if how == "ended":
+        async with database.begin() as tx:
+            await end_session(tx, caller, session_id, None, CAUSE)
+        return
+    await let_its_time_pass(database, session_id)
+    if how == "expired and swept":
+        async with database.begin() as tx:
+            await expire_sessions(tx, caller.tenant_id, 10)
+
+
+@pytest.mark.parametrize("how", ["ended", "expired", "expired and swept"])
+async def test_a_message_of_a_session_that_is_over_is_erased_and_no_event_follows_the_end(
+    database: Database, caller: Caller, how: str
 ):
     session = await opened(database, caller)
-    gone, kept = await said(database, caller, session.id, "one", "two")
-    await deleted(database, caller, session.id, gone.id)
-    async with database.begin() as tx:
-        await end_session(tx, caller, session.id, None, CAUSE)
+    gone, stays = await said(database, caller, session.id, "a password", "words")
+    await over(database, caller, session.id, how)
 
+    assert await deleted(database, caller, session.id, gone.id) is True
     assert await deleted(database, caller, session.id, gone.id) is False
-    with pytest.raises(SessionEnded):
-        await deleted(database, caller, session.id, kept.id)
-    assert await read(database, caller, session.id, kept.id) == kept
+
+    rows = await query(database, "SELECT type FROM events WHERE session_id = $1 ORDER BY seq DESC LIMIT 2", session.id)
+    end = "session.ended" if how == "ended" else "session.expired"
+    assert [row["type"] for row in rows] == [end, "message.created"]
+    assert (await read(database, caller, session.id, gone.id)).content == msgspec.Raw(b"null")
+    assert await read(database, caller, session.id, stays.id) == stays
+    await assert_sound(database, session.id)
+
+
+async def test_the_end_that_an_erasure_records_is_not_recorded_again_by_the_sweep(
+    own_database: Database, caller: Caller
+):
+    session = await opened(own_database, caller)
+    (call,) = await asked(own_database, caller, session.id, "tool")
+    await let_its_time_pass(own_database, session.id)
+
+    assert await deleted(own_database, caller, session.id, call.message_id) is True
+
+    async with own_database.begin() as tx:
+        assert await expire_sessions(tx, caller.tenant_id, 10) == []
+    await assert_sound(own_database, session.id)
+
+
+async def test_a_deleted_result_is_gone_from_the_kept_answers_that_show_its_call(
+    own_database: Database, caller: Caller
+):
+    word = "unmistakable"
+    session = await opened(own_database, caller)
+    (call,) = await asked(own_database, caller, session.id, "tool", requires_approval=False)
+    draft = MessageDraft(role=Role.TOOL, content=word, tool_call_id=str(call.id))
+    async with own_database.begin() as tx:
+        (result,) = await append_messages(tx, caller, session.id, [draft], CAUSE)
+        await idempotency.claim(tx, b"key", caller.tenant_id, b"f")
+        about = About(session.id, [call.message_id, call.id])
+        await idempotency.keep(tx, b"key", status=200, headers={}, body=word.encode(), about=about)
+
+    await deleted(own_database, caller, session.id, result.id)
+
+    assert [row["body"] for row in await query(own_database, "SELECT body FROM idempotency_keys")] == [None]
 
 
 async def test_the_state_is_named_before_the_parent(database: Database, caller: Caller):

@@ -186,12 +186,12 @@ class SessionMachine(CommandMachine):
             assert answer == "message_not_found"
         elif message_id in model.deleted:
             assert answer is False
-        elif model.refusal is not None:
-            assert answer == model.refusal
         else:
             assert answer is True
             model.deleted.add(message_id)
-            model.change("message.deleted")
+            if model.time_is_over:
+                model.end("expired", "session.expired")
+            model.change(*[] if model.status == "ended" else ["message.deleted"])
 
     @rule(model=models, title=st.sampled_from([None, "one", "two"]))
     def patch(self, model: Model, title: str | None) -> None:

@@ -198,17 +198,18 @@ async def test_only_a_failed_file_is_retried_and_once(own_app):
     ]
 
 
-async def test_the_files_of_a_session_that_is_over_can_be_read_and_not_deleted(api, files):
-    file = await add(api, files)
+async def test_the_files_of_a_session_that_is_over_can_be_read_and_erased_and_not_processed_again(api, files):
+    gone, stays = await add(api, files), await add(api, files)
     await api.delete(files.removesuffix("/attachments"))
 
-    deleted = await api.delete(f"{files}/{file['id']}")
-    retried = await api.post(f"{files}/{file['id']}/retry")
+    retried = await api.post(f"{files}/{stays['id']}/retry")
+    deleted = [await api.delete(f"{files}/{gone['id']}") for _ in range(2)]
 
-    for answer in (deleted, retried):
-        assert (answer.status_code, answer.json()["code"]) == (409, "session_ended")
-    assert (await api.get(f"{files}/{file['id']}")).content == b"content"
-    assert (await api.get(files)).json()["data"] == [file]
+    assert (retried.status_code, retried.json()["code"]) == (409, "session_ended")
+    assert [answer.status_code for answer in deleted] == [204, 204]
+    assert (await api.get(f"{files}/{gone['id']}")).status_code == 404
+    assert (await api.get(f"{files}/{stays['id']}")).content == b"content"
+    assert (await api.get(files)).json()["data"] == [stays]
 
 
 async def test_a_message_shows_its_files_and_what_became_of_them(own_app):
