@@ -53,7 +53,12 @@ API_PATH = "/api/v1"
 
 def create_app(settings: Settings) -> Edge:
     """The ASGI application: every part opened at start-up, closed at shutdown, and none of them global."""
-    database = Database(settings.database_url, connections_max=settings.database_connections)
+    database = Database(
+        settings.database_url,
+        connections_max=settings.database_connections,
+        tenant_connections=settings.tenant_connections,
+        search_seconds=settings.search_seconds,
+    )
     redis = open_queue(settings.redis_url)
     metrics = Metrics()
     drain = Drain()

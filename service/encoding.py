@@ -33,4 +33,4 @@ def snapshot_of(found: SessionRead) -> Snapshot:
 def window_of(found: MessagesRead, most: int = WINDOW_MESSAGES) -> Window:
     """The newest messages, `most` at the most, each as it is answered."""
     spoken = [Spoken(message.seq, encode(message)) for message in found.messages[:most]]
-    return Window(found.user_id, len(found.messages) > most, spoken)
+    return Window(found.user_id, len(found.messages) > most or found.messages.is_cut, spoken)

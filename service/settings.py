@@ -25,6 +25,8 @@ VARIABLES = {
     "data_dir": "HOLDFAST_DATA_DIR",
     "log_level": "HOLDFAST_LOG_LEVEL",
     "database_connections": "HOLDFAST_DATABASE_CONNECTIONS",
+    "tenant_connections": "HOLDFAST_TENANT_CONNECTIONS",
+    "search_seconds": "HOLDFAST_SEARCH_SECONDS",
     "jwt_secret": "HOLDFAST_JWT_SECRET",
     "jwt_jwks_url": "HOLDFAST_JWT_JWKS_URL",
     "jwt_issuer": "HOLDFAST_JWT_ISSUER",
@@ -94,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".holdfast")
     log_level: LogLevel = LogLevel.INFO
     database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
+    tenant_connections: Annotated[int, Meta(ge=1, le=500)] | None = None
+    search_seconds: Annotated[float, Meta(ge=0.1, le=5)] | None = None
     jwt_secret: str | None = None
     jwt_jwks_url: str | None = None
     jwt_issuer: str | None = None

@@ -42,7 +42,7 @@ def waiting(seconds: float, *limits: str) -> Iterator[None]:
 def patience() -> Iterator[None]:
     """Every database that is opened within the block waits so long for a connection, for locks and for answers."""
     with waiting(PATIENCE_SECONDS, *LIMITS), pytest.MonkeyPatch.context() as patch:
-        for limit in ("ACQUIRE_SECONDS_MAX", "CONNECT_SECONDS_MAX", "COMMAND_SECONDS_MAX"):
+        for limit in ("ACQUIRE_SECONDS_MAX", "CONNECT_SECONDS_MAX", "COMMAND_SECONDS_MAX", "SEARCH_SECONDS_MAX"):
             patch.setattr(engine, limit, PATIENCE_SECONDS)
         yield
 

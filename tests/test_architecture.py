@@ -93,7 +93,6 @@ EDGES = {"app", "__main__", "cli", "up", "supervisor", "checkup", "development_k
 
 TRANSACTIONS_BEGIN_IN = {
     "service.handlers.writing",
-    "service.handlers.tool_calls",  # the inbox: what is set for a page's queries must not outlive them
     "service.cli",
     "service.development_key",
     "workers.jobs.*",
@@ -261,6 +260,30 @@ def test_transactions_begin_only_at_the_edges():
     }
 
     assert beginning == TRANSACTIONS_BEGIN_IN
+
+
+OF_NO_TENANT = {
+    "service.handlers.attachments",  # an upload that was given up is let go, whatever its tenant is busy with
+    "service.handlers.authentication",
+    "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams
+    "service.handlers.event_streams",  # tickets
+    "service.handlers.operations",
+    "service.handlers.waiting",
+}
+"""Where a connection is taken that is of no tenant's share."""
+
+
+def test_handlers_take_connections_on_the_share_of_their_tenant():
+    taking = {
+        module
+        for module, tree in modules().items()
+        if room_of(module) == "handlers"
+        for way in ("connect", "begin", "search")
+        for call in calls(tree, way)
+        if "database" in ast.unparse(call.func) and not call.args
+    }
+
+    assert taking == OF_NO_TENANT
 
 
 def test_only_the_store_runs_statements():

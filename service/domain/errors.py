@@ -262,6 +262,14 @@ class Unavailable(DomainError):
     code = "unavailable"
 
 
+class SearchTooSlow(Unavailable):
+    """This listing takes too long with these filters; narrow it, by created_after, user_id or a rarer value."""
+
+
+class TenantTooBusy(Unavailable):
+    """Your tenant has as many requests under way as its share of this process; try again, with fewer at a time."""
+
+
 class ProcessFull(Unavailable):
     """This process has as many as it takes of what stays open; try again."""
 

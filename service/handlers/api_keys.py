@@ -18,6 +18,7 @@ from service.domain.errors import ApiKeyNotFound
 from service.domain.session import UserId
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -82,7 +83,7 @@ async def list_api_keys(
     tenant_id = caller_of(request).tenant_id
     listing = fingerprint("api-keys", tenant_id)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         rows = await store.page(tx, tenant_id, before_id=before_id, limit=limit + 1)
     page = page_of(rows, limit, listing, lambda key: key.id)
     return respond(page)

@@ -16,6 +16,7 @@ from service.domain.caller import Scope
 from service.domain.errors import AttachmentNotFound, AttachmentNotReady, SessionNotFound
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading
 from service.handlers.cursors import PAGE_ROWS_DEFAULT, CursorText, Limit, Page, fingerprint, page_of, read_cursor
 from service.handlers.downloads import Download, download
 from service.handlers.encoding import respond
@@ -71,7 +72,7 @@ async def upload_attachment(request: HoldfastRequest, session_id: FromPath[str])
     parts, caller = parts_of(request), caller_of(request)
     wanted = identifier(session_id, SessionNotFound)
     key = new_key(new_id())
-    async with refusals_settled(request), parts.database.connect() as tx:
+    async with refusals_settled(request), reading(request) as tx:
         session = await commands.begin_upload(
             tx, caller, wanted, key, may_be_known="idempotency-key" in request.headers
         )
@@ -120,7 +121,7 @@ async def list_attachments(
     wanted = identifier(session_id, SessionNotFound)
     listing = fingerprint("attachments", wanted)
     after = FIRST if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         rows = await store.page(tx, caller_of(request), wanted, after_id=after, limit=limit + 1)
     if rows is None:
         raise SessionNotFound
@@ -150,7 +151,7 @@ async def _hand_out(
     """The file itself, or what came out of it: neither where the scanner stands in the way."""
     must_be_scanned = parts_of(request).settings.clamd is not None
     refuse_download(file.attachment, must_be_scanned=must_be_scanned, is_scanned=file.is_scanned)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         stored = await blob_rows.find(tx, caller_of(request).tenant_id, sha256)
     if stored is None:  # deleted since its row was read
         raise AttachmentNotFound
@@ -161,7 +162,7 @@ async def _hand_out(
 
 async def _file(request: HoldfastRequest, session_id: str, attachment_id: str) -> File:
     session, wanted = _identifiers(session_id, attachment_id)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         is_visible, file = await store.get(tx, caller_of(request), session, wanted)
     if not is_visible:
         raise SessionNotFound

@@ -16,6 +16,7 @@ from service.domain.message import Message
 from service.domain.transcript import Format, Transcript, transcript_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading
 from service.handlers.encoding import respond
 from service.handlers.identifiers import identifier
 from service.handlers.openapi import REFUSALS
@@ -98,7 +99,7 @@ async def get_context(
     messages, the newest of them, or the newest one alone).
     """
     caller, session = caller_of(request), identifier(session_id, SessionNotFound)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         seqs = await window(
             tx,
             caller.tenant_id,

@@ -30,7 +30,7 @@ async def snapshot_of(request: Request, session_id: UUID) -> tuple[Snapshot, Out
     parts, caller = parts_of(request), caller_of(request)
 
     async def read(_: int | None) -> Read | None:
-        async with parts.database.connect() as tx:
+        async with parts.database.connect(caller.tenant_id) as tx:
             found = await copies.snapshot(tx, caller.tenant_id, session_id)
         if found is None:
             return None
@@ -57,7 +57,7 @@ async def newest_page_of(
 
     async def read(most: int | None) -> Read | None:
         most = copies.WINDOW_MESSAGES if most is None else most
-        async with parts.database.connect() as tx:
+        async with parts.database.connect(caller.tenant_id) as tx:
             found = await copies.newest_messages(tx, caller.tenant_id, session_id, most)
         if found is None:
             return None

@@ -12,6 +12,7 @@ from litestar.params import QueryParameter
 
 from service.domain.errors import InvalidCursor
 from service.handlers.encoding import encode
+from service.store.page_bytes import PageRows
 
 PAGE_ROWS_MAX = 200
 PAGE_ROWS_DEFAULT = 50
@@ -22,7 +23,14 @@ FINGERPRINT_BYTES = 8
 T = TypeVar("T")
 P = TypeVar("P")
 
-Limit = Annotated[int, QueryParameter(ge=1, le=PAGE_ROWS_MAX, description="Rows on a page.")]
+Limit = Annotated[
+    int,
+    QueryParameter(
+        ge=1,
+        le=PAGE_ROWS_MAX,
+        description="Rows on a page; at 8 MiB it ends earlier.",
+    ),
+]
 CursorText = Annotated[
     str | None,
     QueryParameter(max_length=CURSOR_CHARACTERS_MAX, description="`next_cursor` of the page before, unchanged."),
@@ -74,7 +82,10 @@ def read_cursor(cursor: str, listing: bytes, kind: type[P]) -> P:
 
 
 def page_of(rows: list[T], limit: int, listing: bytes, position: Any) -> Page[T]:
-    """The page that `limit + 1` asked-for rows make; `position(row)` is where a row stands in the listing."""
-    has_more = len(rows) > limit
+    """The page that `limit + 1` asked-for rows make; `position(row)` is where a row stands in the listing.
+
+    Where these are `PageRows`, it may have ended earlier, at 8 MiB.
+    """
+    has_more = len(rows) > limit or (isinstance(rows, PageRows) and rows.is_cut)
     data = rows[:limit]
     return Page(data, has_more, write_cursor(listing, position(data[-1])) if has_more else None)

@@ -23,6 +23,7 @@ from service.domain.errors import (
 )
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -35,7 +36,6 @@ from service.handlers.cursors import (
 from service.handlers.encoding import respond
 from service.handlers.identifiers import CANONICAL_UUID, identifier
 from service.handlers.openapi import REFUSALS
-from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, cause_of, write
 from service.store import delivery_pages
 from service.store import webhooks as store
@@ -98,7 +98,7 @@ async def list_deliveries(
     wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
     listing = fingerprint("deliveries", wanted, status)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         if await store.get(tx, tenant_id, wanted) is None:
             raise WebhookNotFound
         rows = await delivery_pages.page(tx, wanted, status=status, before_id=before_id, limit=limit + 1)

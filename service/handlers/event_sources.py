@@ -14,7 +14,7 @@ from service.handlers.cursors import fingerprint, write_cursor
 from service.handlers.encoding import encode
 from service.handlers.messages import SEQ_MAX
 from service.store import events, feed
-from service.store.engine import Database
+from service.store.engine import Database, Tx
 from service.store.feed import View
 from service.wakeups import feed_key, session_key
 
@@ -35,13 +35,21 @@ class SessionEvents:
     async def read(self, after: int, limit: int) -> list[Frame] | None:
         """The events behind `after`; None: the session has been purged."""
         async with self._database.connect() as tx:
-            found = await events.page(tx, self._everybody, self.session_id, after_seq=after, types=None, limit=limit)
+            found = await self._page(tx, after, limit)
         if self._teller is not None and found != []:
             seq = SEQ_MAX if found is None else found[-1].seq  # no copy knows that its session is gone
             await self._teller.outdate([(self._everybody.tenant_id, self.session_id, seq)])
         if found is None:
             return None
         return [Frame(event.seq, server_sent(str(event.seq), event), event.type in LAST) for event in found]
+
+    async def _page(self, tx: Tx, after: int, limit: int) -> list[Event] | None:
+        """At most `limit` events, and no fewer because they are large: a reader that is given fewer has all."""
+        found = await events.page(tx, self._everybody, self.session_id, after_seq=after, types=None, limit=limit)
+        if found is None or not found.is_cut:
+            return found
+        rest = await self._page(tx, found[-1].seq, limit - len(found)) if len(found) < limit else []
+        return None if rest is None else [*found, *rest]
 
 
 class FeedEvents:

@@ -105,7 +105,7 @@ async def stream_events(
     del ticket  # read by `admit`, used up by `_stream`
     parts, caller, wanted = parts_of(request), caller_of(request), identifier(session_id, SessionNotFound)
     after = _last_seq(request, last_event_id, after_seq)
-    async with parts.database.connect() as tx:
+    async with parts.database.connect(caller.tenant_id) as tx:
         head = await events.head(tx, caller, wanted)
     if head is None:
         raise SessionNotFound
@@ -158,7 +158,7 @@ async def stream_all_events(
     source = FeedEvents(parts.database, View(caller.tenant_id, caller.sees_user), parts.cache)
     last = request.headers.get(LAST_EVENT_ID) or last_event_id or cursor
     after = None if last is None else read_cursor(last, source.listing, Position)
-    async with parts.database.connect() as tx:
+    async with parts.database.connect(caller.tenant_id) as tx:
         head = await feed.head(tx)
     if after is not None and after > head:
         raise InvalidCursor

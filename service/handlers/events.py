@@ -12,6 +12,7 @@ from service.domain.errors import SessionNotFound
 from service.domain.event import Event, EventType
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading, searching
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -51,7 +52,7 @@ async def list_events(
     after = after_seq or 0
     if cursor is not None:
         after = max(after, read_cursor(cursor, listing, SeqPosition))
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) if types is None else searching(request) as tx:
         rows = await store.page(tx, caller, wanted, after_seq=after, types=types, limit=limit + 1)
     if rows is None:
         raise SessionNotFound

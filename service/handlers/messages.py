@@ -21,6 +21,7 @@ from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFou
 from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading, searching
 from service.handlers.copies import BYPASSED, CACHE_HEADER, newest_page_of
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
@@ -36,6 +37,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.openapi import CACHED, REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, cause_of, write
+from service.store import message_pages
 from service.store import messages as store
 from service.store.appends import Moved
 from service.store.copies import WINDOW_MESSAGES
@@ -186,8 +188,8 @@ async def list_messages(
     if is_newest and limit <= WINDOW_MESSAGES and parts_of(request).cache.is_on:
         body, outcome = await newest_page_of(request, wanted, limit, listing)
         return Response(content=body, headers={CACHE_HEADER: outcome.value}, media_type=JSON)  # type: ignore[arg-type]
-    async with parts_of(request).database.connect() as tx:
-        rows = await store.page(
+    async with reading(request) if role is None else searching(request) as tx:
+        rows = await message_pages.page(
             tx,
             caller,
             wanted,
@@ -215,7 +217,7 @@ async def get_message(
 ) -> Response[Message]:
     """Read one message; a deleted one is 404, or its tombstone with `include_deleted=true`."""
     caller, (wanted, wanted_message) = caller_of(request), _both(session_id, message_id)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         is_visible, message = await store.get(tx, caller, wanted, wanted_message)
     if not is_visible:
         raise SessionNotFound

@@ -170,6 +170,10 @@ def _log_trouble(request: Request[Any, Any, Any], error: errors.Unavailable) -> 
     match error:
         case errors.StorageUnavailable():
             LOG.warning("storage.unavailable", **known)
+        case errors.SearchTooSlow():
+            LOG.warning("search.too_slow", **known)
+        case errors.TenantTooBusy():
+            LOG.warning("tenant.too_busy", **known)
         case errors.ProcessFull():
             LOG.warning("process.full", **known)
         case errors.Stopping():

@@ -37,6 +37,7 @@ from service.domain.session import (
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions, is_unchanged
+from service.handlers.connecting import reading, searching
 from service.handlers.copies import CACHE_HEADER, snapshot_of
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
@@ -49,8 +50,8 @@ from service.handlers.cursors import (
 )
 from service.handlers.encoding import JSON, respond
 from service.handlers.identifiers import identifier
+from service.handlers.json_filters import json_of
 from service.handlers.openapi import ALSO, CACHED, CONDITIONAL, REFUSALS
-from service.handlers.parts import parts_of
 from service.handlers.queries import OPEN_PREFIX
 from service.handlers.writing import Answer, cause_of, write
 from service.store import session_pages
@@ -198,7 +199,10 @@ async def list_sessions(
 ) -> Response[Page[Session]]:
     """List the sessions that you may see.
 
-    All filters must match. `metadata.<key>=<value>` compares a top-level key's value as text.
+    All filters must match. `metadata.<key>=<value>` finds a top-level key with this text as its value;
+    `metadata.<key>=json:5` finds the JSON value 5, and any other likewise (`json:true`, `json:null`, `json:{"a":1}`,
+    `json:"json:x"`). Filters other than `user_id`, `external_id` and `created_…` may have to look at many sessions:
+    what takes longer than 2 s (`HOLDFAST_SEARCH_SECONDS`) is 503 `unavailable`.
     """
     caller = caller_of(request)
     filters = session_pages.Filters(
@@ -214,7 +218,7 @@ async def list_sessions(
     )
     listing = fingerprint("sessions", caller.tenant_id, caller.sees_user, filters, sort)
     position = None if cursor is None else read_cursor(cursor, listing, session_pages.Position)
-    async with parts_of(request).database.connect() as tx:
+    async with searching(request) if filters.is_search else reading(request) as tx:
         rows = await session_pages.page(tx, caller, filters, sort=sort, position=position, limit=limit + 1)
     page = page_of(rows, limit, listing, lambda row: session_pages.Position(row.sorted_at, row.session.id))
     sessions = Page([row.session for row in page.data], page.has_more, page.next_cursor)
@@ -222,8 +226,13 @@ async def list_sessions(
 
 
 def _metadata_filters(request: Request[Any, Any, Any]) -> tuple[tuple[str, str], ...]:
+    """Keys, each with the JSON text of its value.
+
+    Raises:
+        InvalidRequest: there are too many, or one is no JSON.
+    """
     filters = tuple(
-        (name.removeprefix(METADATA_PREFIX), value)
+        (name.removeprefix(METADATA_PREFIX), json_of(value, f"query.{name}"))
         for name, value in request.query_params.multi_items()
         if name.startswith(METADATA_PREFIX)
     )

@@ -26,6 +26,7 @@ from service.domain.tool_call import (
 )
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading, searching
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -204,7 +205,7 @@ async def get_tool_call(
 
 async def _read(request: HoldfastRequest, session_id: UUID, call_id: UUID) -> tuple[int, ToolCall]:
     """The call, and the number of the last event that its session had then."""
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         seq, call = await store.get(tx, caller_of(request), session_id, call_id)
     if seq is None:
         raise SessionNotFound
@@ -231,7 +232,8 @@ async def list_tool_calls(
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
     listing = fingerprint("tool-calls", wanted, statuses, tool_name)
     after_id = FIRST_ID if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    is_filtered = statuses is not None or tool_name is not None
+    async with searching(request) if is_filtered else reading(request) as tx:
         rows = await store.page_of_session(
             tx, caller, wanted, statuses=statuses, tool_name=tool_name, after_id=after_id, limit=limit + 1
         )
@@ -255,7 +257,7 @@ async def list_inbox(
     filters = inbox.Filters(statuses=tuple(statuses or ()), tool_name=tool_name, agent_id=agent_id, user_id=user_id)
     listing = fingerprint("inbox", caller.tenant_id, caller.sees_user, filters)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.begin() as tx:
+    async with searching(request) as tx:
         rows, count = await inbox.page(tx, caller, filters, before_id=before_id, limit=limit + 1)
     page = page_of(rows, limit, listing, lambda call: call.id)
     return respond(Inbox(page.data, page.has_more, page.next_cursor, count))

@@ -27,6 +27,7 @@ from service.domain.errors import (
 from service.domain.webhook import Description, EventTypes, Ordering, Url, Webhook, destination_of, fault_of_url
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
+from service.handlers.connecting import reading
 from service.handlers.cursors import (
     PAGE_ROWS_DEFAULT,
     CursorText,
@@ -112,7 +113,7 @@ async def list_webhooks(
     tenant_id = caller_of(request).tenant_id
     listing = fingerprint("webhooks", tenant_id)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         rows = await store.page(tx, tenant_id, before_id=before_id, limit=limit + 1)
     return respond(page_of(rows, limit, listing, lambda webhook: webhook.id))
 
@@ -126,7 +127,7 @@ async def list_webhooks(
 async def get_webhook(request: HoldfastRequest, webhook_id: FromPath[str]) -> Response[Webhook]:
     """Read one endpoint."""
     wanted = identifier(webhook_id, WebhookNotFound)
-    async with parts_of(request).database.connect() as tx:
+    async with reading(request) as tx:
         webhook = await store.get(tx, caller_of(request).tenant_id, wanted)
     if webhook is None:
         raise WebhookNotFound

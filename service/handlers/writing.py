@@ -125,15 +125,15 @@ async def _commit(
     erased: type[DomainError],
 ) -> tuple[Answer, bool]:
     """What `effect` answers, once it is committed; True: it was kept from the first request with this key."""
-    parts = parts_of(request)
+    parts, tenant_id = parts_of(request), caller_of(request).tenant_id
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
     if key is None:
-        async with parts.database.begin(one_statement=one_statement) as tx:
+        async with parts.database.begin(tenant_id, one_statement=one_statement) as tx:
             return await effect(tx), False
     if IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
     sent = fingerprint or hashlib.sha256(await request.body()).digest()
-    async with parts.database.begin() as tx:
+    async with parts.database.begin(tenant_id) as tx:
         return await _once(tx, request, key, sent, effect, erased)
 
 

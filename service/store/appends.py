@@ -58,10 +58,10 @@ APPEND_ONE = Statement(
     WITH target AS ({TARGET_OF_ONE}),
     spoken AS (
         INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at,
-                              tool_call_id, tool_call_count, attachment_ids)
+                              tool_call_id, tool_call_count, attachment_ids, size)
         SELECT tenant_id, id, message_seq + 1, :message_id, :role, CAST(:content AS json), CAST(:metadata AS json),
                CAST(:usage AS json), CAST(:parent_id AS uuid), updated_at, CAST(:tool_call_id AS uuid),
-               :tool_call_count, CAST(:attachment_ids AS uuid[])
+               :tool_call_count, CAST(:attachment_ids AS uuid[]), :size
         FROM target
     ),
     told AS (
@@ -91,14 +91,16 @@ APPEND_MANY = Statement(
     WITH draft AS (
         SELECT * FROM unnest(
             CAST(:ids AS uuid[]), CAST(:roles AS text[]), CAST(:contents AS json[]), CAST(:metadatas AS json[]),
-            CAST(:usages AS json[]), CAST(:parent_ids AS uuid[]), CAST(:event_ids AS uuid[])
-        ) WITH ORDINALITY AS draft (id, role, content, metadata, usage, parent_id, event_id, n)
+            CAST(:usages AS json[]), CAST(:parent_ids AS uuid[]), CAST(:event_ids AS uuid[]),
+            CAST(:sizes AS integer[])
+        ) WITH ORDINALITY AS draft (id, role, content, metadata, usage, parent_id, event_id, size, n)
     ),
     target AS ({TARGET_OF_MANY}),
     spoken AS (
-        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at)
+        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, usage, parent_id, created_at,
+                              size)
         SELECT target.tenant_id, target.id, target.message_seq + draft.n, draft.id, draft.role, draft.content,
-               draft.metadata, draft.usage, draft.parent_id, target.updated_at
+               draft.metadata, draft.usage, draft.parent_id, target.updated_at, draft.size
         FROM target, draft
     ),
     told AS (
@@ -191,10 +193,14 @@ class _Written(msgspec.Struct, frozen=True):
     content: str
     metadata: str
     usage: str | None
+    size: int
 
 
 def _written(message: NewMessage) -> _Written:
     draft = message.draft
+    content = msgspec.json.encode(draft.content)
+    metadata = msgspec.json.encode(draft.metadata) if draft.metadata else b"{}"
+    usage = b"" if draft.usage is None else msgspec.json.encode(draft.usage)
     return _Written(
         message.id,
         message.event_id,
@@ -203,9 +209,10 @@ def _written(message: NewMessage) -> _Written:
         message.tool_call_id,
         len(draft.tool_calls),
         message.attachment_ids or None,
-        msgspec.json.encode(draft.content).decode(),
-        msgspec.json.encode(draft.metadata).decode() if draft.metadata else "{}",
-        None if draft.usage is None else msgspec.json.encode(draft.usage).decode(),
+        content.decode(),
+        metadata.decode(),
+        usage.decode() or None,
+        len(content) + len(metadata) + len(usage),
     )
 
 
@@ -226,6 +233,7 @@ async def _append_one(tx: Tx, caller: Caller, session_id: UUID, messages: list[_
         tool_call_id=message.tool_call_id,
         tool_call_count=message.tool_call_count,
         attachment_ids=message.attachment_ids,
+        size=message.size,
         **cause_parameters(cause),
     )
 
@@ -243,6 +251,7 @@ async def _append_many(tx: Tx, caller: Caller, session_id: UUID, messages: list[
         metadatas=[message.metadata for message in messages],
         usages=[message.usage for message in messages],
         parent_ids=[message.parent_id for message in messages],
+        sizes=[message.size for message in messages],
         **cause_parameters(cause),
     )
 

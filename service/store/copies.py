@@ -14,8 +14,9 @@ from service.domain.attachment import ENDS
 from service.domain.message import Message
 from service.domain.session import Session
 from service.domain.tool_call import CallStatus
-from service.store import messages, session_rows
+from service.store import message_pages, messages, session_rows
 from service.store.engine import Database, Statement, Tx
+from service.store.page_bytes import PageRows, fits, so_far
 from service.store.tables import Id
 from service.store.tables import sessions as s
 
@@ -36,13 +37,18 @@ SNAPSHOT = Statement(
 
 WINDOW = Statement(
     sa.text(f"""
-    SELECT {messages.COLUMNS}, s.user_id, s.last_event_seq, {LASTING} AS lasting_ms, statement_timestamp() AS now
-    FROM sessions s
-    LEFT JOIN LATERAL (
-        SELECT * FROM messages WHERE messages.session_id = s.id AND messages.deleted_at IS NULL
-        ORDER BY messages.seq DESC LIMIT :limit
-    ) m ON true
-    WHERE s.id = :session_id AND s.tenant_id = :tenant_id
+    SELECT {messages.COLUMNS}, m.so_far, m.user_id, m.last_event_seq, m.lasting_ms, m.now FROM (
+        SELECT s.user_id, s.last_event_seq, {LASTING} AS lasting_ms, statement_timestamp() AS now, m.*,
+               {so_far("m.weight", "m.seq DESC")} AS so_far
+        FROM sessions s
+        LEFT JOIN LATERAL (
+            SELECT *, {message_pages.WEIGHT} FROM messages
+            WHERE messages.session_id = s.id AND messages.deleted_at IS NULL
+            ORDER BY messages.seq DESC LIMIT :limit
+        ) m ON true
+        WHERE s.id = :session_id AND s.tenant_id = :tenant_id
+    ) m
+    WHERE {fits("m")}
     ORDER BY m.seq DESC
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - built from constants
 )
@@ -72,7 +78,7 @@ class MessagesRead(msgspec.Struct, frozen=True):
     """The newest messages of a session at one moment; the rest as in `SessionRead`."""
 
     user_id: str
-    messages: list[Message]
+    messages: PageRows[Message]
     seq: int
     lasting_ms: int | None
 
@@ -93,13 +99,15 @@ async def snapshot(tx: Tx, tenant_id: str, session_id: UUID) -> SessionRead | No
 async def newest_messages(tx: Tx, tenant_id: str, session_id: UUID, most: int = WINDOW_MESSAGES) -> MessagesRead | None:
     """The newest messages of a session of the tenant, whoever's it is: `most`, and one more if there is one.
 
+    Fewer, where they would be too large for a page.
+
     Their calls and files are read by statements of their own, a moment later. What a change between makes of them, the
     change's own writer deletes before anybody is told of it: it knows more than `seq`.
     """
     rows = await tx.rows(WINDOW, session_id=session_id, tenant_id=tenant_id, limit=most + 1)
     if not rows:
         return None
-    found = await messages.whole(tx, session_id, [row for row in rows if row[0] is not None])
+    found = await message_pages.whole(tx, session_id, [row for row in rows if row[0] is not None])
     lasting_ms: int | None = rows[0]["lasting_ms"]
     ends = [_lasting_ms(message, rows[0]["now"]) for message in found]
     lasting_ms = min((ms for ms in (lasting_ms, *ends) if ms is not None), default=None)

@@ -17,8 +17,10 @@ from sqlalchemy.dialects.postgresql import asyncpg as asyncpg_dialect
 from sqlalchemy.sql.elements import CompilerElement
 
 from service import faults
-from service.domain.errors import DomainError, Unavailable
+from service.domain.errors import DomainError, SearchTooSlow, TenantTooBusy, Unavailable
 from service.faults import Point
+from service.store.connection_shares import ConnectionShares
+from service.store.connections import DATABASE_TROUBLE, LIMITS_OF_A_CONNECTION, QuietConnection
 
 Row = asyncpg.Record
 
@@ -30,35 +32,14 @@ COMMAND_SECONDS_MAX = 6.0
 """Above `statement_timeout`: it fires only when the server itself has stopped answering. With the wait for a connection
 it stays below the 10 s that clients commonly wait."""
 
-LIMITS_OF_A_CONNECTION = {
-    "application_name": "holdfast",
-    "timezone": "UTC",
-    # Every statement of the product takes milliseconds; one that takes seconds is stuck.
-    "statement_timeout": "5s",
-    # A row lock is held for one commit; whoever waits longer is told to come back.
-    "lock_timeout": "3s",
-    # A process that dies between two statements must not hold a session's lock.
-    "idle_in_transaction_session_timeout": "5s",
-    # Every statement here touches few rows by index; compiling them to machine code costs more than it saves.
-    "jit": "off",
-}
+SEARCH_SECONDS_MAX = 2.0
+"""How long a read may take whose cost the caller decides, by filters that no index answers. An ordinary page takes
 
-DATABASE_TROUBLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.IdleInTransactionSessionTimeoutError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-)
-"""What asyncpg raises when the server is away, starting, stopping, full or too busy: the caller may try again."""
+milliseconds, and a person who waits for a listing waits so long.
+"""
+
+SHARE = 4
+"""The part of the connections of a process (a quarter) that is each tenant's own: four bulks at once leave no place."""
 
 HAS_CHANGED = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 """Whether a transaction has changed or locked a row; asked only where a fault is armed."""
@@ -113,28 +94,27 @@ class Tx:
         return await self._connection.fetchval(statement.text, *statement.arguments(parameters))
 
 
-class QuietConnection(asyncpg.Connection):
-    """A connection that is returned to the pool without a reset.
-
-    Nothing here leaves state on a connection (no temporary tables, no session settings, no listeners, only
-    transaction-scoped advisory locks), and the reset would be one more round trip for every request.
-    """
-
-    __slots__ = ()
-
-    def get_reset_query(self) -> str:
-        """No statement is needed."""
-        return ""
-
-
 class Database:
     """A pool of connections, and the two ways to use one: a transaction, or single statements."""
 
-    def __init__(self, url: str, *, connections_max: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections_max: int,
+        tenant_connections: int | None = None,
+        search_seconds: float | None = None,
+    ) -> None:
+        """Describe it. `tenant_connections`: a tenant's share of the connections; None: a quarter.
+
+        `search_seconds`: what `search` allows; None: `SEARCH_SECONDS_MAX`.
+        """
         self._url = plain_url(url)
         self._connections_max = connections_max
         self._pool: asyncpg.Pool[Row] | None = None
-        self._free = asyncio.Semaphore(connections_max)
+        self._shares = ConnectionShares(connections_max, tenant_connections or max(1, connections_max // SHARE))
+        seconds = SEARCH_SECONDS_MAX if search_seconds is None else search_seconds
+        self._search_limit = f"SET LOCAL statement_timeout = {round(seconds * 1000)}"
 
     async def open(self) -> None:
         """Make the pool. Nothing is connected yet: the service starts, and says so, while PostgreSQL is away."""
@@ -159,24 +139,36 @@ class Database:
             self._pool.terminate()
         self._pool = None
 
-    def begin(self, *, one_statement: bool = False) -> Lease:
+    def begin(self, tenant_id: str | None = None, *, one_statement: bool = False) -> Lease:
         """One transaction: committed when the block ends, rolled back when it raises.
 
+        `tenant_id`: whose share of the connections it comes from; None: from nobody's.
         `one_statement`: the block is a single one, which is its own transaction: one round trip instead of three.
 
         Raises:
             Unavailable: PostgreSQL is away, stopping, full or too busy.
+            TenantTooBusy: the tenant holds its whole share.
         """
         # There is no moment before a single statement commits, so where one is asked for it gets a transaction.
-        return Lease(self._open_pool(), self._free, in_transaction=not one_statement or faults.is_armed())
+        in_transaction = not one_statement or faults.is_armed()
+        return Lease(self._open_pool(), self._shares, tenant_id, in_transaction=in_transaction)
 
-    def connect(self) -> Lease:
+    def connect(self, tenant_id: str | None = None) -> Lease:
         """Single statements, each its own transaction: for reads, and for writes that are one statement.
 
         Raises:
-            Unavailable: PostgreSQL is away, stopping, full or too busy.
+            Unavailable, TenantTooBusy: as `begin`.
         """
-        return Lease(self._open_pool(), self._free, in_transaction=False)
+        return Lease(self._open_pool(), self._shares, tenant_id, in_transaction=False)
+
+    def search(self, tenant_id: str | None = None) -> Lease:
+        """A transaction for a read whose cost the caller decides: each statement in it gets `search_seconds`.
+
+        Raises:
+            SearchTooSlow: one took longer.
+            Unavailable, TenantTooBusy: as `begin`.
+        """
+        return Lease(self._open_pool(), self._shares, tenant_id, in_transaction=True, limit=self._search_limit)
 
     def _open_pool(self) -> asyncpg.Pool[Row]:
         if self._pool is None:
@@ -187,39 +179,53 @@ class Database:
 class Lease:
     """A connection for the time of an `async with` block. A class, because nested generators cost 8 % of a request."""
 
-    __slots__ = ("_connection", "_free", "_in_transaction", "_pool", "_transaction")
+    __slots__ = ("_connection", "_in_transaction", "_limit", "_pool", "_shares", "_tenant_id", "_transaction")
 
-    def __init__(self, pool: asyncpg.Pool[Row], free: asyncio.Semaphore, *, in_transaction: bool) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Row],
+        shares: ConnectionShares,
+        tenant_id: str | None,
+        *,
+        in_transaction: bool,
+        limit: str | None = None,
+    ) -> None:
         self._pool = pool
-        self._free = free
+        self._shares = shares
+        self._tenant_id = tenant_id
         self._in_transaction = in_transaction
+        self._limit = limit
 
     async def __aenter__(self) -> Tx:
         try:
-            await self._wait_for_a_place()
+            if not self._shares.take(self._tenant_id):
+                await self._wait_for_a_place()
             try:
                 self._connection = await self._pool.acquire()
                 if self._in_transaction:
                     await self._begin()
             except BaseException:
-                self._free.release()
+                self._shares.give_back(self._tenant_id)
                 raise
         except DATABASE_TROUBLE as trouble:
             raise Unavailable from trouble
         return Tx(self._connection)
 
     async def _wait_for_a_place(self) -> None:
-        """Wait here and not in the pool, where a limit of time would cost every request a task."""
-        if self._free.locked():
-            async with asyncio.timeout(ACQUIRE_SECONDS_MAX):
-                await self._free.acquire()
-        else:
-            await self._free.acquire()
+        """Wait here and not in the pool, which knows nothing of tenants."""
+        try:
+            await self._shares.wait(self._tenant_id, ACQUIRE_SECONDS_MAX)
+        except TimeoutError as late:
+            if self._shares.is_at_its_share(self._tenant_id):
+                raise TenantTooBusy from late
+            raise
 
     async def _begin(self) -> None:
         self._transaction = self._connection.transaction()
         try:
             await self._transaction.start()
+            if self._limit is not None:
+                await self._connection.execute(self._limit)
         except BaseException as error:
             self._give_up_if_late(error)
             await self._pool.release(self._connection)
@@ -240,12 +246,14 @@ class Lease:
                 try:
                     await self._pool.release(self._connection)
                 finally:
-                    self._free.release()
+                    self._shares.give_back(self._tenant_id)
         except DATABASE_TROUBLE as trouble:
             # A rollback fails only on a connection that is gone, and with it the transaction: a refusal stands.
             if isinstance(error, DomainError):
                 return
             raise Unavailable from trouble
+        if self._limit is not None and isinstance(error, asyncpg.QueryCanceledError):
+            raise SearchTooSlow from error
         if isinstance(error, DATABASE_TROUBLE):
             raise Unavailable from error
 

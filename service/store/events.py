@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql as pg
 from service.domain.caller import Caller
 from service.domain.event import Actor, ActorKind, Cause, Event, EventType, NewEvent
 from service.store.engine import Row, Statement, Tx, written_out
+from service.store.page_bytes import ROW_BYTES, PageRows, fits, fitting, so_far
 
 RECORD = """
     told AS (
@@ -35,19 +36,26 @@ records the events under the numbers that `target` has just taken, and puts each
 
 EVENT_COLUMNS = "e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data"
 
+WEIGHT = f"""CASE WHEN pg_column_compression(events.data) IS NULL THEN pg_column_size(events.data)
+                           ELSE octet_length(CAST(events.data AS text)) END + {ROW_BYTES} AS weight"""
+"""Measured without reading it, unless it is compressed: events are thin, so the few large ones may be read for it."""
+
 PAGE = Statement(
     sa.text(f"""
-    SELECT {EVENT_COLUMNS}
-    FROM sessions s
-    LEFT JOIN LATERAL (
-        SELECT * FROM events
-        WHERE events.session_id = s.id AND events.seq > :after_seq
-          AND (CAST(:types AS text[]) IS NULL OR events.type = ANY (CAST(:types AS text[])))
-        ORDER BY events.seq
-        LIMIT :limit
-    ) e ON true
-    WHERE s.id = :session_id AND s.tenant_id = :tenant_id
-      AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))
+    SELECT {EVENT_COLUMNS}, e.so_far FROM (
+        SELECT e.*, {so_far("e.weight", "e.seq")} AS so_far
+        FROM sessions s
+        LEFT JOIN LATERAL (
+            SELECT *, {WEIGHT} FROM events
+            WHERE events.session_id = s.id AND events.seq > :after_seq
+              AND (CAST(:types AS text[]) IS NULL OR events.type = ANY (CAST(:types AS text[])))
+            ORDER BY events.seq
+            LIMIT :limit
+        ) e ON true
+        WHERE s.id = :session_id AND s.tenant_id = :tenant_id
+          AND (CAST(:user_id AS text) IS NULL OR s.user_id = CAST(:user_id AS text))
+    ) e
+    WHERE {fits("e")}
     ORDER BY e.seq
     """).bindparams(sa.bindparam("types", type_=pg.ARRAY(sa.Text)))  # noqa: S608 - built from constants
 )
@@ -97,7 +105,7 @@ def cause_parameters(cause: Cause) -> dict[str, Any]:
 
 async def page(
     tx: Tx, caller: Caller, session_id: UUID, *, after_seq: int, types: list[EventType] | None, limit: int
-) -> list[Event] | None:
+) -> PageRows[Event] | None:
     """At most `limit` events after `after_seq`, ascending; None when the caller may see no such session."""
     rows = await tx.rows(
         PAGE,
@@ -110,7 +118,8 @@ async def page(
     )
     if not rows:
         return None
-    return [event_of(row) for row in rows if row["id"] is not None]
+    kept = fitting([row for row in rows if row["id"] is not None])
+    return PageRows(map(event_of, kept), is_cut=kept.is_cut)
 
 
 async def head(tx: Tx, caller: Caller, session_id: UUID) -> Head | None:

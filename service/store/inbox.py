@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from service.domain.caller import Caller
 from service.domain.tool_call import OPEN, CallStatus, ToolCall
 from service.store.engine import Statement, Tx
-from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, call_of
+from service.store.page_bytes import PageRows, fits, fitting, so_far
+from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, WEIGHT, call_of
 
 COUNT_MAX = 10_000
 """Counting stops here: no inbox is read to its ten-thousandth call. To count a million takes 160 ms, ten thousand 2."""
@@ -71,7 +72,7 @@ EACH = frozenset({Narrowing.SETTLED, Narrowing.OPEN})
 
 async def page(
     tx: Tx, caller: Caller, filters: Filters, *, before_id: UUID | None, limit: int
-) -> tuple[list[ToolCall], int]:
+) -> tuple[PageRows[ToolCall], int]:
     """At most `limit` calls, newest first, and how many match in all (at most `COUNT_MAX`). In a transaction."""
     parameters: dict[str, Any] = {"tenant_id": caller.tenant_id}
     given = {
@@ -94,7 +95,8 @@ async def page(
     if before_id is not None:
         parameters["before_id"] = before_id
     rows = await tx.rows(listing, **parameters, limit=limit)
-    return [call_of(row) for row in rows], count
+    kept = fitting(rows)
+    return PageRows(map(call_of, kept), is_cut=kept.is_cut), count
 
 
 def _narrowing(statuses: tuple[CallStatus, ...], stored: set[CallStatus]) -> Narrowing:
@@ -118,8 +120,11 @@ def _statements(shape: tuple[str, ...], narrowing: Narrowing, resumes: bool) -> 
     if resumes:
         conditions.append("c.id < CAST(:before_id AS uuid)")
     listing = f"""
-        SELECT {COLUMNS}
-        FROM ({_newest("c.*", conditions, "limit", narrowing)}) c JOIN sessions s ON s.id = c.session_id
+        SELECT {COLUMNS}, c.so_far
+        FROM (SELECT c.*, {so_far("c.weight", "c.id DESC")} AS so_far
+              FROM ({_newest(f"c.*, {WEIGHT}", conditions, "limit", narrowing)}) c) c
+        JOIN sessions s ON s.id = c.session_id
+        WHERE {fits("c")}
         ORDER BY c.id DESC"""  # noqa: S608
     whole = sa.Integer
     return (

@@ -1,4 +1,4 @@
-"""Messages in PostgreSQL: page, read, erase. They are appended in `appends.py`."""
+"""Messages in PostgreSQL: read, erase. They are appended in `appends.py` and listed in `message_pages.py`."""
 
 from __future__ import annotations
 
@@ -25,27 +25,6 @@ COLUMNS = """m.id, m.session_id, m.seq, m.role, m.content, m.parent_id, m.metada
     m.tool_call_id, m.tool_call_count, m.attachment_ids"""
 
 
-def _page_statement(order: str) -> Statement:
-    return Statement(
-        sa.text(f"""
-    SELECT {COLUMNS}
-    FROM sessions s
-    LEFT JOIN LATERAL (
-        SELECT * FROM messages
-        WHERE messages.session_id = s.id AND messages.seq > :after_seq AND messages.seq < :before_seq
-          AND (CAST(:role AS text) IS NULL OR messages.role = CAST(:role AS text))
-          AND (CAST(:include_deleted AS boolean) OR messages.deleted_at IS NULL)
-        ORDER BY messages.seq {order}
-        LIMIT :limit
-    ) m ON true
-    WHERE {VISIBLE_SESSION}
-    ORDER BY m.seq {order}
-    """)  # noqa: S608 - built from constants of this module alone
-    )
-
-
-PAGES = {order: _page_statement(order) for order in ("asc", "desc")}
-
 NUMBERED = Statement(
     sa.text(f"""
     SELECT {COLUMNS}
@@ -66,43 +45,12 @@ GET = Statement(
 
 ERASE = Statement(
     sa.text("""
-    UPDATE messages SET content = NULL, metadata = '{}', usage = NULL, attachment_ids = NULL, deleted_at = :moment
+    UPDATE messages SET
+        content = NULL, metadata = '{}', usage = NULL, attachment_ids = NULL, size = NULL, deleted_at = :moment
     WHERE session_id = :session_id AND id = :message_id AND tenant_id = :tenant_id AND deleted_at IS NULL
     RETURNING seq
     """)
 )
-
-
-async def page(
-    tx: Tx,
-    caller: Caller,
-    session_id: UUID,
-    *,
-    order: str,
-    after_seq: int,
-    before_seq: int,
-    role: Role | None,
-    include_deleted: bool,
-    limit: int,
-) -> list[Message] | None:
-    """At most `limit` messages between the two numbers (both excluded), read by primary key in `order`.
-
-    None when the caller may see no such session.
-    """
-    rows = await tx.rows(
-        PAGES[order],
-        session_id=session_id,
-        tenant_id=caller.tenant_id,
-        user_id=caller.sees_user,
-        after_seq=after_seq,
-        before_seq=before_seq,
-        role=role,
-        include_deleted=include_deleted,
-        limit=limit,
-    )
-    if not rows:
-        return None
-    return await whole(tx, session_id, [row for row in rows if row[0] is not None])
 
 
 async def numbered(tx: Tx, caller: Caller, session_id: UUID, seqs: list[int]) -> list[Message] | None:
@@ -133,7 +81,7 @@ async def whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
 
     One more statement for each sort, only where there are any.
     """
-    messages = [_message(row) for row in rows]
+    messages = [message_of(row) for row in rows]
     messages = await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
     references = {row["id"]: row["attachment_ids"] for row in rows if row["attachment_ids"]}
     return await _with_files(tx, session_id, messages, references)
@@ -171,7 +119,8 @@ async def erase(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID, mome
     return seq
 
 
-def _message(row: Row) -> Message:
+def message_of(row: Row) -> Message:
+    """The message that a row beginning with `COLUMNS` is, without its calls and files."""
     usage: Any
     (id_, session_id, seq, role, content, parent_id, metadata, usage, created_at, deleted_at, tool_call_id, *_) = row
     return Message(

@@ -9,7 +9,8 @@ from alembic.config import Config
 from sqlalchemy.exc import DBAPIError
 
 from service.domain.errors import Unavailable
-from service.store.engine import DATABASE_TROUBLE, plain_url
+from service.store.connections import DATABASE_TROUBLE
+from service.store.engine import plain_url
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import MINYEAR, UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from service.domain.caller import Caller
 from service.domain.session import Session, Status
 from service.store.engine import Statement, Tx
+from service.store.page_bytes import PAGE_BYTES_MAX, ROW_BYTES, PageRows, fitting
+from service.store.session_labels import BY_LABELS, either_way, equals, wanted_of
 from service.store.session_rows import COLUMNS, EFFECTIVE_STATUS, EFFECTIVE_UPDATED_AT, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
@@ -39,6 +42,13 @@ CONDITIONS: dict[str, ColumnElement[bool]] = {
 """Each filter as a condition on the row. `own_user_id` is the 404 rule for users."""
 
 
+WEIGHT = sa.func.coalesce(
+    s.c.size,
+    sa.func.octet_length(sa.cast(s.c.config, sa.Text)) + sa.func.octet_length(sa.cast(s.c.metadata, sa.Text)),
+) + sa.literal_column(str(ROW_BYTES))
+"""The bytes of a session, for pages that end at a size."""
+
+
 class Listed(msgspec.Struct, frozen=True):
     """A session in a listing, and the stored time by which the listing is sorted."""
 
@@ -55,9 +65,15 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     tag: str | None = None
     external_id: str | None = None
     metadata: tuple[tuple[str, str], ...] = ()
+    """Top-level keys, each with the JSON text of the value that it has."""
     created_after: datetime | None = None
     created_before: datetime | None = None
     updated_after: datetime | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether sessions are looked through one by one: by what no index says in the order of the pages."""
+        return bool(self.status or self.agent_id or self.tag or self.metadata or self.updated_after)
 
 
 class Position(msgspec.Struct, frozen=True, array_like=True):
@@ -69,8 +85,11 @@ class Position(msgspec.Struct, frozen=True, array_like=True):
 
 async def page(
     tx: Tx, caller: Caller, filters: Filters, *, sort: str, position: Position | None, limit: int
-) -> list[Listed]:
-    """At most `limit` sessions in the order of `sort` (`created_at` or `updated_at`, `-` for newest first)."""
+) -> PageRows[Listed]:
+    """At most `limit` sessions in the order of `sort` (`created_at` or `updated_at`, `-` for newest first).
+
+    With filters on metadata, in a transaction.
+    """
     parameters: dict[str, Any] = {"tenant_id": caller.tenant_id, "limit": limit}
     shape = []
     if caller.sees_user is not None:
@@ -81,14 +100,18 @@ async def page(
         if value not in {None, ()}:
             parameters[name] = _parameter(value)
             shape.append(name)
-    for index, (key, value) in enumerate(filters.metadata):
-        parameters[f"metadata_key_{index}"] = key
-        parameters[f"metadata_value_{index}"] = value
     if position is not None:
         parameters["position_at"] = _parameter(position.at)
         parameters["position_id"] = position.id
-    statement = _page_statement(tuple(shape), len(filters.metadata), sort, position is not None)
-    return [Listed(session_of(row), row["sorted_at"]) for row in await tx.rows(statement, **parameters)]
+    nested = tuple(index for index, (_, value) in enumerate(filters.metadata) if value.startswith(("{", "[")))
+    if filters.metadata:
+        parameters["wanted"] = wanted_of(filters.metadata)
+        for index in nested:
+            parameters[f"key_{index}"], parameters[f"value_{index}"] = filters.metadata[index]
+        await tx.rows(BY_LABELS)
+    statement = _page_statement(tuple(shape), sort, position is not None, nested if filters.metadata else None)
+    kept = fitting(await tx.rows(statement, **parameters))
+    return PageRows((Listed(session_of(row), row["sorted_at"]) for row in kept), is_cut=kept.is_cut)
 
 
 def _parameter(value: Any) -> Any:
@@ -102,23 +125,45 @@ def _parameter(value: Any) -> Any:
 
 
 @lru_cache(maxsize=STATEMENTS_MAX)
-def _page_statement(shape: tuple[str, ...], metadata_filters: int, sort: str, resumes: bool) -> Statement:
+def _page_statement(shape: tuple[str, ...], sort: str, resumes: bool, nested: tuple[int, ...] | None) -> Statement:
+    """`nested`: which of the filters on metadata ask for an object or a list; None: there are no such filters."""
     order = _order(sort)
-    query = sa.select(*COLUMNS, order[-2].label("sorted_at"))
+    keys = [column.label(f"order_{place}") for place, column in enumerate(order)]
+    query = sa.select(*COLUMNS, order[-2].label("sorted_at"), WEIGHT.label("weight"), *keys)
     query = query.where(s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text))
     for name in shape:
         query = query.where(CONDITIONS[name])
-    for index in range(metadata_filters):
-        key = sa.bindparam(f"metadata_key_{index}", type_=sa.Text)
-        query = query.where(s.c.metadata.op("->>")(key) == sa.bindparam(f"metadata_value_{index}", type_=sa.Text))
     if resumes:
         at = sa.bindparam("position_at", type_=Time)
         id_ = sa.bindparam("position_id", type_=Id)
         mark = [_minute(at), at, id_] if len(order) == 3 else [at, id_]  # noqa: PLR2004 - minute, time, id
         row, past = sa.tuple_(*order), sa.tuple_(*mark)
         query = query.where(row < past if sort.startswith("-") else row > past)
-    directed = [column.desc() for column in order] if sort.startswith("-") else order
-    return Statement(query.order_by(*directed).limit(sa.bindparam("limit", type_=sa.Integer)))
+    if nested is not None:
+        query = query.where(*(equals(f"key_{index}", f"value_{index}") for index in nested))
+    return Statement(_cut_to_size(query, nested is not None, order, keys, is_newest_first=sort.startswith("-")))
+
+
+def _cut_to_size(
+    query: sa.Select[Any], by_labels: bool, order: list[Any], keys: list[Any], *, is_newest_first: bool
+) -> sa.Select[Any]:
+    """The rows of the query in their order, up to the limit, and to the first one that is too much for a page."""
+
+    def directed(columns: Iterable[Any]) -> list[Any]:
+        return [column.desc() if is_newest_first else column for column in columns]
+
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    ways = either_way(query) if by_labels else (query,)
+    branches = [way.order_by(*directed(order)).limit(limit) for way in ways]
+    found = branches[0] if len(branches) == 1 else sa.union_all(*(sa.select(one.subquery()) for one in branches))
+    rows = found.subquery("found")
+    in_order = directed(rows.c[key.name] for key in keys)
+    so_far = sa.func.sum(rows.c.weight).over(order_by=in_order, rows=(None, 0)).label("so_far")
+    summed = sa.select(rows, so_far).subquery("summed")
+    fits = summed.c.so_far - summed.c.weight <= sa.literal_column(str(PAGE_BYTES_MAX))
+    shown = [summed.c[column.name] for column in COLUMNS]
+    in_order = directed(summed.c[key.name] for key in keys)
+    return sa.select(*shown, summed.c.sorted_at, summed.c.so_far).where(fits).order_by(*in_order)
 
 
 def _order(sort: str) -> list[ColumnElement[Any]]:

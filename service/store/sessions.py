@@ -46,19 +46,20 @@ ADD = Statement(
         INSERT INTO sessions (
             id, tenant_id, user_id, agent_id, status, title, external_id, config, metadata, tags,
             message_count, attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq,
-            created_at, updated_at, last_message_at, expires_at)
+            created_at, updated_at, last_message_at, expires_at, size)
         SELECT :session_id, :tenant_id, :user_id, :agent_id, :status, :title, :external_id, CAST(:config AS jsonb),
                CAST(:metadata AS json), CAST(:tags AS text[]),
                spoken.count, 0, 0, 1, spoken.count, cardinality(CAST(:event_ids AS uuid[])),
                statement_timestamp(), statement_timestamp(), CASE WHEN spoken.count > 0 THEN statement_timestamp() END,
-               {expires_after("statement_timestamp()", ":timeout_minutes")}
+               {expires_after("statement_timestamp()", ":timeout_minutes")}, :size
         FROM (SELECT CASE WHEN CAST(:message_id AS uuid) IS NULL THEN 0 ELSE 1 END AS count) spoken
         ON CONFLICT (tenant_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
         RETURNING *
     ),
     prompted AS (
-        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, created_at)
-        SELECT tenant_id, id, 1, CAST(:message_id AS uuid), 'system', CAST(:system_prompt AS json), '{{}}', created_at
+        INSERT INTO messages (tenant_id, session_id, seq, id, role, content, metadata, created_at, size)
+        SELECT tenant_id, id, 1, CAST(:message_id AS uuid), 'system', CAST(:system_prompt AS json), '{{}}', created_at,
+               octet_length(CAST(CAST(:system_prompt AS json) AS text))
         FROM target WHERE CAST(:message_id AS uuid) IS NOT NULL
     ),
     {RECORD}
@@ -78,7 +79,7 @@ SAVE = Statement(
             expires_at = CASE WHEN CAST(:renew AS boolean)
                 THEN {expires_after("CAST(:moment AS timestamptz)", ":timeout_minutes")}
                 ELSE expires_at END,
-            ended_at = :ended_at, end_reason = :end_reason
+            ended_at = :ended_at, end_reason = :end_reason, size = :size
         WHERE id = :session_id AND tenant_id = :tenant_id
         RETURNING *
     ),
@@ -146,6 +147,7 @@ class Locked(msgspec.Struct, frozen=True):
 
 async def add(tx: Tx, tenant_id: str, new: NewSession, events: list[NewEvent], cause: Cause) -> Session | None:
     """Store a new session with its events; None when its `external_id` is taken in the tenant."""
+    config, metadata = msgspec.json.encode(new.config), msgspec.json.encode(new.metadata)
     row = await tx.row(
         ADD,
         session_id=new.id,
@@ -155,15 +157,22 @@ async def add(tx: Tx, tenant_id: str, new: NewSession, events: list[NewEvent], c
         status=new.status,
         title=new.title,
         external_id=new.external_id,
-        config=msgspec.json.encode(new.config).decode(),
-        metadata=msgspec.json.encode(new.metadata).decode(),
+        config=config.decode(),
+        metadata=metadata.decode(),
         tags=new.tags,
+        size=_size(new, config, metadata),
         timeout_minutes=new.config.timeout_minutes,
         message_id=new.message_id,
         system_prompt=None if new.system_prompt is None else msgspec.json.encode(new.system_prompt).decode(),
         **record_parameters(events, cause),
     )
     return None if row is None else session_of(row)
+
+
+def _size(session: NewSession | Session, config: bytes, metadata: bytes) -> int:
+    """The bytes of what callers gave to a session, as JSON."""
+    named = (session.user_id, session.agent_id, session.title, session.external_id, session.tags)
+    return len(config) + len(metadata) + len(msgspec.json.encode(named))
 
 
 async def get(tx: Tx, caller: Caller, session_id: UUID) -> Session | None:
@@ -197,15 +206,17 @@ async def save(
     cause: Cause,
 ) -> Session:
     """Store what a locked session has become, with its events; `renew` gives it its full time again."""
+    config, metadata = msgspec.json.encode(session.config), bytes(session.metadata)
     row = await tx.row(
         SAVE,
         session_id=session.id,
         tenant_id=tenant_id,
         status=session.status,
         title=session.title,
-        config=msgspec.json.encode(session.config).decode(),
-        metadata=bytes(session.metadata).decode(),
+        config=config.decode(),
+        metadata=metadata.decode(),
         tags=session.tags,
+        size=_size(session, config, metadata),
         message_count=session.message_count,
         pending_tool_call_count=session.pending_tool_call_count,
         moment=moment,

@@ -6,6 +6,7 @@ import msgspec
 
 from service.domain.tool_call import SESSION_EXPIRED, CallStatus, ToolCall
 from service.store.engine import Row, written_out, written_out_if_any
+from service.store.page_bytes import ROW_BYTES
 
 OVER = "(s.status <> 'ended' AND s.expires_at <= statement_timestamp())"
 LATE = "coalesce(c.status = 'pending' AND c.expires_at <= least(s.expires_at, statement_timestamp()), false)"
@@ -31,6 +32,11 @@ COLUMNS = _columns(
 
 STORED = _columns("c.status", "c.reason", "c.error", "c.version")
 """A call as it stands in the table: what a command decides on, under the session's lock."""
+
+WEIGHT = f"""coalesce(c.size, octet_length(CAST(c.arguments AS text))
+    + coalesce(octet_length(CAST(c.original_arguments AS text)), 0) + coalesce(octet_length(CAST(c.result AS text)), 0)
+    + coalesce(octet_length(c.error), 0) + coalesce(octet_length(c.reason), 0)) + {ROW_BYTES} AS weight"""
+"""The bytes of a call, for pages that end at a size."""
 
 STATUSES = {status.value: status for status in CallStatus}
 

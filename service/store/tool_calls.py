@@ -13,23 +13,25 @@ from sqlalchemy.dialects import postgresql as pg
 from service.domain.caller import Caller
 from service.domain.tool_call import CallStatus, ToolCall
 from service.store.engine import Statement, Tx
+from service.store.page_bytes import PageRows, fits, fitting, so_far
 from service.store.session_rows import VISIBLE_SESSION
-from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, LATE, STATUSES, STORED, call_of
+from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, LATE, STATUSES, STORED, WEIGHT, call_of
 
 ADD = Statement(
     sa.text("""
     INSERT INTO tool_calls (
         tenant_id, user_id, agent_id, session_id, message_id, id, provider_call_id, tool_name, arguments,
-        requires_approval, status, decided_by, decided_at, reason, expires_at, created_at, version)
+        requires_approval, status, decided_by, decided_at, reason, expires_at, created_at, version, size)
     SELECT s.tenant_id, s.user_id, s.agent_id, s.id, :message_id, n.id, n.provider_call_id, n.tool_name, n.arguments,
-           n.requires_approval, n.status, n.decided_by, n.decided_at, n.reason, n.expires_at, :moment, 1
+           n.requires_approval, n.status, n.decided_by, n.decided_at, n.reason, n.expires_at, :moment, 1,
+           n.size
     FROM sessions s, unnest(
         CAST(:ids AS uuid[]), CAST(:provider_call_ids AS text[]), CAST(:tool_names AS text[]),
         CAST(:arguments AS json[]), CAST(:requires_approval AS boolean[]), CAST(:statuses AS text[]),
         CAST(:decided_by AS text[]), CAST(:decided_at AS timestamptz[]), CAST(:reasons AS text[]),
-        CAST(:expires_at AS timestamptz[])
+        CAST(:expires_at AS timestamptz[]), CAST(:sizes AS integer[])
     ) AS n (id, provider_call_id, tool_name, arguments, requires_approval, status, decided_by, decided_at, reason,
-            expires_at)
+            expires_at, size)
     WHERE s.id = :session_id
     """)
 )
@@ -48,6 +50,21 @@ GET_STORED = Statement(
     WHERE c.session_id = :session_id AND c.id = :call_id
     """)  # noqa: S608 - as above
 )
+
+OF_PAGE = Statement(
+    sa.text(f"""
+    SELECT called.* FROM (
+        SELECT called.*, {so_far("called.weight", "called.place, called.id")} AS so_far FROM (
+            SELECT {COLUMNS}, {WEIGHT}, array_position(CAST(:message_ids AS uuid[]), c.message_id) AS place
+            FROM tool_calls c JOIN sessions s ON s.id = c.session_id
+            WHERE c.session_id = :session_id AND c.message_id = ANY (CAST(:message_ids AS uuid[]))
+        ) called
+    ) called
+    WHERE called.place = 1 OR {fits("called")}
+    ORDER BY called.place, called.id
+    """).bindparams(sa.bindparam("message_ids", type_=pg.ARRAY(pg.UUID(as_uuid=True))))  # noqa: S608 - as above
+)
+"""All calls of the first message, and of the others as many as leave room on a page."""
 
 OF_MESSAGES = Statement(
     sa.text(f"""
@@ -81,16 +98,16 @@ OPEN_OF_SESSION = Statement(
 PAGE_OF_SESSION = Statement(
     sa.text(f"""
     SELECT * FROM (
-        SELECT s.id AS visible, called.* FROM sessions s
+        SELECT called.*, {so_far("called.weight", "called.id")} AS so_far FROM sessions s
         LEFT JOIN LATERAL (
-            SELECT {COLUMNS} FROM tool_calls c
+            SELECT {COLUMNS}, {WEIGHT} FROM tool_calls c
             WHERE c.session_id = s.id AND c.id > CAST(:after_id AS uuid)
               AND (CAST(:statuses AS text[]) IS NULL OR {EFFECTIVE_STATUS} = ANY (CAST(:statuses AS text[])))
               AND (CAST(:tool_name AS text) IS NULL OR c.tool_name = CAST(:tool_name AS text))
             ORDER BY c.id LIMIT :limit
         ) called ON true
         WHERE {VISIBLE_SESSION}
-    ) found ORDER BY found.id
+    ) found WHERE {fits("found")} ORDER BY found.id
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - as above
 )
 
@@ -103,13 +120,14 @@ STATES = Statement(
 
 ERASE_CONTENT = Statement(
     sa.text("""
-    UPDATE tool_calls SET arguments = '{}', original_arguments = NULL, result = NULL, error = NULL, reason = NULL
+    UPDATE tool_calls SET
+        arguments = '{}', original_arguments = NULL, result = NULL, error = NULL, reason = NULL, size = NULL
     WHERE session_id = :session_id AND message_id = :message_id
     """)
 )
 
 ERASE_RESULT = Statement(
-    sa.text("UPDATE tool_calls SET result = NULL WHERE session_id = :session_id AND id = :call_id")
+    sa.text("UPDATE tool_calls SET result = NULL, size = NULL WHERE session_id = :session_id AND id = :call_id")
 )
 
 SAVE = Statement(
@@ -117,7 +135,7 @@ SAVE = Statement(
     UPDATE tool_calls SET
         status = :status, arguments = CAST(:arguments AS json), original_arguments = CAST(:original_arguments AS json),
         decided_by = :decided_by, decided_at = :decided_at, reason = :reason, started_at = :started_at,
-        executed_at = :executed_at, result = CAST(:result AS json), error = :error, version = :version
+        executed_at = :executed_at, result = CAST(:result AS json), error = :error, version = :version, size = :size
     WHERE session_id = :session_id AND id = :id
     """)
 )
@@ -140,6 +158,7 @@ async def add(tx: Tx, session_id: UUID, message_id: UUID, calls: list[ToolCall],
         decided_at=[call.decided_at for call in calls],
         reasons=[call.reason for call in calls],
         expires_at=[call.expires_at for call in calls],
+        sizes=[size_of(call) for call in calls],
     )
 
 
@@ -185,6 +204,14 @@ async def of_messages(tx: Tx, session_id: UUID, message_ids: list[UUID]) -> dict
     return found
 
 
+async def of_page(tx: Tx, session_id: UUID, message_ids: list[UUID]) -> dict[UUID, list[ToolCall]]:
+    """The same for the messages of a page, in its order: until there are more than fit on it."""
+    found: dict[UUID, list[ToolCall]] = {}
+    for row in await tx.rows(OF_PAGE, session_id=session_id, message_ids=message_ids):
+        found.setdefault(row["message_id"], []).append(call_of(row))
+    return found
+
+
 async def page_of_session(
     tx: Tx,
     caller: Caller,
@@ -194,7 +221,7 @@ async def page_of_session(
     tool_name: str | None,
     after_id: UUID,
     limit: int,
-) -> list[ToolCall] | None:
+) -> PageRows[ToolCall] | None:
     """At most `limit` calls of a session behind `after_id`, oldest first; None: the caller may see no such session."""
     rows = await tx.rows(
         PAGE_OF_SESSION,
@@ -208,7 +235,8 @@ async def page_of_session(
     )
     if not rows:
         return None
-    return [call_of(row) for row in rows if row["id"] is not None]
+    kept = fitting([row for row in rows if row["id"] is not None])
+    return PageRows(map(call_of, kept), is_cut=kept.is_cut)
 
 
 async def states(tx: Tx, ids: list[UUID]) -> dict[UUID, CallStatus]:
@@ -233,6 +261,7 @@ async def save(tx: Tx, call: ToolCall) -> None:
         result=_text(call.result),
         error=call.error,
         version=call.version,
+        size=size_of(call),
     )
 
 
@@ -244,6 +273,17 @@ async def erase_content(tx: Tx, session_id: UUID, message_id: UUID) -> None:
 async def erase_result(tx: Tx, session_id: UUID, call_id: UUID) -> None:
     """Take a call's result away: the message that brought it is deleted."""
     await tx.rows(ERASE_RESULT, session_id=session_id, call_id=call_id)
+
+
+def size_of(call: ToolCall) -> int:
+    """The bytes of what callers gave to a call."""
+    texts = (call.error, call.reason)
+    return (
+        len(call.arguments)
+        + len(call.original_arguments or b"")
+        + len(call.result or b"")
+        + sum(len(text.encode()) for text in texts if text is not None)
+    )
 
 
 def _text(raw: msgspec.Raw | None) -> Any:

@@ -31,7 +31,7 @@ from service.domain.errors import (
 from service.domain.message import Message, MessageDraft
 from service.domain.session import Move, Session, SessionConfig
 from service.ids import new_id
-from service.store import attachments, blobs, idempotency, messages
+from service.store import attachments, blobs, idempotency, message_pages
 from service.store.attachments import NewAttachment
 from service.store.blobs import Stored
 from service.store.engine import Database
@@ -384,7 +384,7 @@ async def test_a_page_of_messages_brings_the_files_of_each(database: Database, c
     )
 
     async with database.connect() as tx:
-        page = await messages.page(
+        page = await message_pages.page(
             tx, caller, session.id, order="asc", after_seq=0, before_seq=100, role=None, limit=10, include_deleted=False
         )
 

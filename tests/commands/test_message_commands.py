@@ -107,7 +107,7 @@ async def test_a_message_of_a_session_that_is_over_is_erased_and_no_event_follow
     end = "session.ended" if how == "ended" else "session.expired"
     assert [row["type"] for row in rows] == [end, "message.created"]
     assert (await read(database, caller, session.id, gone.id)).content == msgspec.Raw(b"null")
-    assert await read(database, caller, session.id, stays.id) == stays
+    assert (await read(database, caller, session.id, stays.id)).content == stays.content
     await assert_sound(database, session.id)
 
 

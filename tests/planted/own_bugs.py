@@ -191,6 +191,58 @@ OF_OUR_OWN = (
         r"assert \[422, 409\] == \[422, 422\]",
     ),
     Bug(
+        "page-without-a-size",
+        "a page has as many bytes as its rows have: a hundred megabytes, where they are large",
+        (
+            Edit(
+                "service/store/page_bytes.py",
+                "PAGE_BYTES_MAX = 8 * 1024 * 1024\n",
+                "PAGE_BYTES_MAX = 8 * 1024 * 1024 * 1024\n",
+            ),
+        ),
+        ("tests/handlers/test_page_sizes.py::test_a_page_of_large_messages_ends_at_8_mib",),
+        r"assert 1 == 3",
+    ),
+    Bug(
+        "connections-for-whoever-comes",
+        "a tenant takes every connection that is free, and leaves none to others",
+        (
+            Edit(
+                "service/store/connection_shares.py",
+                "        return self._free > self._kept_free\n",
+                "        return self._free > 0\n",
+            ),
+        ),
+        ("tests/store/test_connection_shares.py",),
+        r"assert 16 == 8",
+    ),
+    Bug(
+        "words-kept-after-the-end",
+        "a message of a session that is over cannot be erased",
+        (
+            Edit(
+                "service/commands/messages.py",
+                "    await record_end(tx, caller.tenant_id, locked.session)\n",
+                "    if locked.session.status is Status.ENDED:\n        raise MessageNotFound\n",
+            ),
+        ),
+        ("tests/commands/test_message_commands.py",),
+        r"MessageNotFound",
+    ),
+    Bug(
+        "end-that-an-erasure-hides",
+        "an erasure in a session whose time is over ends it, and no event ever tells of that",
+        (
+            Edit(
+                "service/commands/messages.py",
+                "    await record_end(tx, caller.tenant_id, locked.session)\n",
+                "",
+            ),
+        ),
+        ("tests/commands/test_message_commands.py",),
+        r"'message\.created'.* == \['session\.expired'|session\.expired",
+    ),
+    Bug(
         "two-relays",
         "two relays work at once: events of a session are made into deliveries in any order",
         (Edit("service/commands/relay.py", "    await outbox.lead(tx)\n", ""),),

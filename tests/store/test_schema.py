@@ -21,7 +21,8 @@ MIGRATE = "import sys; from service.store.migrate import upgrade; upgrade(sys.ar
 
 CATALOGUE = {
     "columns": """
-        SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
+        SELECT c.relname, row_number() OVER (PARTITION BY c.relname ORDER BY a.attnum) AS place, a.attname,
+               format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
                a.attidentity::text, a.attgenerated::text, a.attcollation::regcollation::text,
                pg_get_expr(d.adbin, d.adrelid) AS expression
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
@@ -101,6 +102,7 @@ async def test_the_migrated_tables_leave_room_for_updates_in_place_and_are_vacuu
     assert {name: options for name, _, _, options in relations if options} == {
         "sessions": ["fillfactor=70"],
         "outbox": ["autovacuum_vacuum_scale_factor=0.01", "autovacuum_vacuum_threshold=1000"],
+        "sessions_labels_idx": ["fastupdate=off"],
     }
 
 

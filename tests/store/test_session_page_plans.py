@@ -13,7 +13,7 @@ import pytest
 from conversations import crowd, service_of, user_of
 
 from service.domain.caller import Caller
-from service.store import session_pages
+from service.store import session_labels, session_pages
 from service.store.engine import Database, Tx
 from service.store.session_pages import Filters, Position
 
@@ -28,9 +28,13 @@ class Explained(msgspec.Struct):
 
     connection: asyncpg.Connection[Any]
     plans: list[str]
+    explain: str = "EXPLAIN"
 
     async def rows(self, statement: session_pages.Statement, **parameters: Any) -> list[Any]:
-        lines = await self.connection.fetch(f"EXPLAIN {statement.text}", *statement.arguments(parameters))
+        if statement is session_labels.BY_LABELS:
+            await self.connection.execute(statement.text)
+            return []
+        lines = await self.connection.fetch(f"{self.explain} {statement.text}", *statement.arguments(parameters))
         self.plans.append("\n".join(line[0] for line in lines))
         return []
 
@@ -46,7 +50,8 @@ async def crowded(new_database_url: Any) -> AsyncIterator[Database]:
             attachment_count, pending_tool_call_count, version, last_message_seq, last_event_seq, created_at,
             updated_at, expires_at)
         SELECT gen_random_uuid(), 'tenant-' || n % {TENANTS}, 'user-' || n / {TENANTS} % {USERS}, 'agent', 'active',
-               '{{"max_messages": 10, "timeout_minutes": 60}}', '{{}}', '{{}}', 0, 0, 0, 1, 0, 0, at, at,
+               '{{"max_messages": 10, "timeout_minutes": 60}}', json_build_object('thread', n::text, 'kind', 'chat'),
+               '{{}}', 0, 0, 0, 1, 0, 0, at, at,
                at + interval '100 days'
         FROM generate_series(1, {ROWS}) n, LATERAL (SELECT clock_timestamp() - n * interval '10 s' AS at) moment
         """,
@@ -109,3 +114,43 @@ async def test_a_session_is_found_by_your_own_name_for_it_by_index(crowded: Data
     plan = await plan_of(crowded, SERVICE, "auto", filters=Filters(external_id="mine"))
 
     assert "sessions_external_id_key" in plan, plan
+
+
+ONE_THREAD, ALL_CHATS = Filters(metadata=(("thread", '"6"'),)), Filters(metadata=(("kind", '"chat"'),))
+
+
+@pytest.mark.parametrize("sort", ["-created_at", "updated_at"])
+async def test_what_metadata_says_is_found_by_its_index_and_never_by_reading_the_table(crowded: Database, sort: str):
+    for filters in (ONE_THREAD, ALL_CHATS):
+        plan = await plan_of(crowded, SERVICE, "auto", filters=filters, sort=sort)
+
+        assert "Bitmap Index Scan on sessions_labels_idx" in plan, plan
+        assert "Seq Scan on sessions" not in plan, plan
+
+
+async def test_a_label_of_many_sessions_is_walked_to_in_the_order_of_the_page_and_a_rare_one_is_not(crowded: Database):
+    walks = {}
+    for name, filters in (("rare", ONE_THREAD), ("common", ALL_CHATS)):
+        async with crowded.begin() as tx:
+            explained = Explained(tx._connection, [], "EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF)")
+            handle: Any = explained
+            await session_pages.page(handle, SERVICE, filters, sort="-created_at", position=None, limit=51)
+            (plan,) = explained.plans
+        (walk,) = [part for part in plan.split("Limit") if "sessions_created_idx" in part]
+        walks[name] = "never executed" not in walk
+
+    assert walks == {"rare": False, "common": True}
+
+
+async def test_a_label_finds_the_same_sessions_whichever_way_it_is_looked_for(crowded: Database):
+    async with crowded.begin() as tx:
+        page = {"sort": "-created_at", "position": None, "limit": 50}
+        everything = await session_pages.page(tx, SERVICE, Filters(), **page)
+        many = await session_pages.page(tx, SERVICE, ALL_CHATS, **page)
+        rows = await tx._connection.fetch("SELECT id FROM sessions WHERE metadata ->> 'thread' = '6'")
+        one = await session_pages.page(tx, SERVICE, Filters(metadata=(("thread", '"6"'), ("kind", '"chat"'))), **page)
+        others = await session_pages.page(tx, service_of("tenant-2"), ONE_THREAD, **page)
+
+    assert [listed.session.id for listed in many] == [listed.session.id for listed in everything]
+    assert [listed.session.id for listed in one] == [row["id"] for row in rows]
+    assert others == []

@@ -15,7 +15,7 @@ from service.commands.sessions import end_session, move_session
 from service.domain.caller import Caller, Scope
 from service.domain.session import Move
 from service.handlers.encoding import encode
-from service.store import api_keys, events, messages, session_pages, sessions
+from service.store import api_keys, events, message_pages, messages, session_pages, sessions
 from service.store.engine import Database, WholeSecond, written_out, written_out_if_any
 
 ANY_TIME = re.compile(rb'"\d{4}-\d\d-\d\dT[^"]*"')
@@ -83,7 +83,7 @@ async def test_whatever_is_read_or_written_on_a_whole_second_shows_all_its_times
             listed = await session_pages.page(tx, caller, session_pages.Filters(), sort=sort, position=None, limit=9)
             shown[sort] = [row.session for row in listed]
         shown["message"] = await messages.get(tx, caller, session.id, first[0].id)
-        page = await messages.page(
+        page = await message_pages.page(
             tx, caller, session.id, order="asc", after_seq=1, before_seq=9, role=None, include_deleted=True, limit=9
         )
         shown["messages"] = page
