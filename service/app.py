@@ -37,6 +37,7 @@ from service.handlers.event_sources import find_behind
 from service.handlers.parts import Parts
 from service.handlers.problems import on_domain_error, on_exception, on_http_exception
 from service.handlers.rate_limits import count_stranger
+from service.handlers.row_quota import RowQuota
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_pool, open_queue
@@ -85,6 +86,7 @@ def create_app(settings: Settings) -> Edge:
         streams=streams,
         cache=cache,
         resolver=Resolver(),
+        row_quota=RowQuota(database, settings.tenant_rows_bytes),
         rates=_rates(settings, metrics),
     )
 

@@ -93,6 +93,12 @@ class Metrics:
         self.webhooks_oldest_seconds = Gauge(
             "holdfast_webhooks_lag_seconds", "How long the first of them has waited.", registry=self.registry
         )
+        self.tenant_row_bytes = Gauge(
+            "holdfast_tenant_row_bytes",
+            "Bytes of rows of the tenants that have most, about.",
+            ("tenant",),
+            registry=self.registry,
+        )
         self.relayed = Counter(
             "holdfast_relayed", "Events relayed since the database was made.", registry=self.registry
         )

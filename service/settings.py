@@ -33,6 +33,7 @@ VARIABLES = {
     "jwt_audience": "HOLDFAST_JWT_AUDIENCE",
     "storage_url": "HOLDFAST_STORAGE_URL",
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
+    "tenant_rows_bytes": "HOLDFAST_TENANT_ROWS_BYTES",
     "clamd": "HOLDFAST_CLAMD",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
     "cache": "HOLDFAST_CACHE",
@@ -104,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jwt_audience: str | None = None
     storage_url: str | None = None
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
+    tenant_rows_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
     webhook_allow_private: bool = False
     cache: Switch = Switch.ON

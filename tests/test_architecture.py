@@ -268,6 +268,7 @@ OF_NO_TENANT = {
     "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams
     "service.handlers.event_streams",  # tickets
     "service.handlers.operations",
+    "service.handlers.row_quota",
     "service.handlers.waiting",
 }
 """Where a connection is taken that is of no tenant's share."""

@@ -36,6 +36,7 @@ from service.wakeups import Waker, session_key
 from workers.egress import Egress
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.deliver_webhooks import Deliveries, deliver_webhooks
+from workers.jobs.estimate_rows import sweep_row_estimates
 from workers.jobs.expire_sessions import sweep_expired_sessions
 from workers.jobs.expire_tool_calls import sweep_late_tool_calls
 from workers.jobs.forget_idempotency_keys import sweep_idempotency_keys
@@ -66,6 +67,9 @@ EXPIRY_SECONDS = 1.0
 """Nobody reads a stale status meanwhile, but whoever waits for `session.expired` waits this long."""
 
 FORGET_SECONDS = 60.0
+ESTIMATE_SECONDS = 60.0
+"""Rows of gigabytes do not come within a minute, and each estimate reads up to 16 MiB of each table."""
+
 SAMPLE_SECONDS = 10.0
 BEAT_SECONDS = 5.0
 QUEUE_READ_MAX = 1000
@@ -114,6 +118,7 @@ def work_of(
                 Sweep("expire_tool_calls", EXPIRY_SECONDS, partial(sweep_late_tool_calls, database, on_recorded)),
                 Sweep("forget_idempotency_keys", FORGET_SECONDS, partial(sweep_idempotency_keys, database)),
                 Sweep("forget_tickets", FORGET_SECONDS, partial(sweep_tickets, database)),
+                Sweep("estimate_rows", ESTIMATE_SECONDS, partial(sweep_row_estimates, database)),
             ]
             if sampler is not None:
                 sweeps.append(Sweep("sample_cache", SAMPLE_SECONDS, sampler.sweep))

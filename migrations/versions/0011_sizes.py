@@ -1,4 +1,4 @@
-"""Sizes of what callers gave, so that a page can end at a size; an index for filters on metadata.
+"""Sizes of what callers gave, so that a page can end at a size; an index for filters on metadata; rows by tenant.
 
 Code from before this revision leaves sizes as they are: a row without one is measured when it is listed.
 
@@ -36,10 +36,18 @@ def upgrade() -> None:
         op.execute(f"SET lock_timeout = '{lock_timeout}'")
     for table in TABLES:
         op.add_column(table, sa.Column("size", sa.Integer(), nullable=True))
+    op.create_table(
+        "tenant_rows",
+        sa.Column("tenant_id", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("estimated_at", sa.TIMESTAMP(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("tenant_id", name=op.f("tenant_rows_pkey")),
+    )
 
 
 def downgrade() -> None:
     """Take back what `upgrade` added."""
+    op.drop_table("tenant_rows")
     for table in TABLES:
         op.drop_column(table, "size")
     op.execute("DROP INDEX sessions_labels_idx")

@@ -186,6 +186,10 @@ class StorageFull(DomainError):
     code = "storage_full"
 
 
+class RowsFull(StorageFull):
+    """Your sessions and messages take as much space as this tenant is allowed; erase some, then wait two minutes."""
+
+
 class AlreadyExists(DomainError):
     """Something with this name exists already."""
 

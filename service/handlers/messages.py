@@ -84,6 +84,7 @@ APPENDING = [
     errors.InvalidReference,
     errors.AlreadyDecided,
     errors.InvalidTransition,
+    errors.RowsFull,
 ]
 """`message_not_found` is the replay of an append whose message has been deleted since."""
 
@@ -101,8 +102,11 @@ async def append_message(
     """Append a message. Its `seq` follows the one before without a gap, in the order of the commits."""
     _refuse_faults([data], ["body"])
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+    quota = parts_of(request).row_quota
+    await quota.refresh()
 
     async def effect(tx: Any) -> Answer:
+        quota.refuse_if_full(caller.tenant_id)
         moved: list[Moved] = []
         (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append)
         body = encode(message)
@@ -136,8 +140,11 @@ async def append_batch(
     """Append up to 100 messages under consecutive numbers: all of them, or none."""
     _refuse_faults(data.messages, [f"body.messages[{place}]" for place in range(len(data.messages))])
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+    quota = parts_of(request).row_quota
+    await quota.refresh()
 
     async def effect(tx: Any) -> Answer:
+        quota.refuse_if_full(caller.tenant_id)
         appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request))
         return Answer.of(
             MessageList(appended),

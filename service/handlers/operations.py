@@ -15,7 +15,10 @@ from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
 from service.handlers.openapi import ALSO
 from service.handlers.parts import Parts, parts_of
-from service.store import copies, deliveries, heartbeats, inspections, outbox, schema
+from service.store import copies, deliveries, heartbeats, inspections, outbox, row_estimates, schema
+
+TENANTS_SHOWN_MAX = 20
+"""Tenants that the metrics name: those with the most bytes of rows. A series for each of them all would be too many."""
 
 
 class Health(StrEnum):
@@ -92,6 +95,7 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
             due = await deliveries.backlog(tx)
             sampled = await copies.counted(tx)
             silence = await heartbeats.silence_seconds(tx)
+            largest = await row_estimates.largest(tx, TENANTS_SHOWN_MAX)
     except Unavailable:
         counted.postgresql_up.set(0)
     else:
@@ -104,6 +108,9 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
         counted.webhooks_oldest_seconds.set(due.oldest_seconds)
         counted.set_cache_counted(sampled.sampled_total, sampled.stale_total)
         counted.set_relayed_total(backlog.relayed_total)
+        counted.tenant_row_bytes.clear()
+        for tenant_id, size in largest.items():
+            counted.tenant_row_bytes.labels(tenant_id).set(size)
         counted.worker_silence_seconds.clear()
         for queue, seconds in silence.items():
             counted.worker_silence_seconds.labels(queue).set(seconds)

@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from service.blobs import BlobStore
 from service.cache import Cache
 from service.handlers.authentication import Authenticator
+from service.handlers.row_quota import RowQuota
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
@@ -36,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     streams: Streams
     cache: Cache
     resolver: Resolver
+    row_quota: RowQuota
     rates: Rates | None = None
 
 

@@ -52,6 +52,7 @@ from service.handlers.encoding import JSON, respond
 from service.handlers.identifiers import identifier
 from service.handlers.json_filters import json_of
 from service.handlers.openapi import ALSO, CACHED, CONDITIONAL, REFUSALS
+from service.handlers.parts import parts_of
 from service.handlers.queries import OPEN_PREFIX
 from service.handlers.writing import Answer, cause_of, write
 from service.store import session_pages
@@ -123,7 +124,7 @@ class ChangeSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     "/sessions",
     before_request=requires(Scope.SESSIONS_WRITE),
     status_code=201,
-    opt={REFUSALS: [errors.AlreadyExists], ALSO: {200: "The standing session (`if_exists=return`)."}},
+    opt={REFUSALS: [errors.AlreadyExists, errors.RowsFull], ALSO: {200: "The standing session (`if_exists=return`)."}},
     operation_id="createSession",
 )
 async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]) -> Response[Session]:
@@ -134,8 +135,11 @@ async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]
     """
     caller = caller_of(request)
     opening = _opening(caller, data)
+    quota = parts_of(request).row_quota
+    await quota.refresh()
 
     async def effect(tx: Any) -> Answer:
+        quota.refuse_if_full(caller.tenant_id)
         session, is_new = await commands.open_session(tx, caller, opening, cause_of(request))
         headers = {"ETag": etag(session.version)}
         if is_new:

@@ -247,6 +247,15 @@ tenant_storage = sa.Table(
     sa.CheckConstraint("bytes >= 0", name="bytes"),
 )
 
+tenant_rows = sa.Table(
+    "tenant_rows",
+    METADATA,
+    # What the rows of a tenant take, as the last samples of the tables say.
+    sa.Column("tenant_id", sa.Text, primary_key=True),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("estimated_at", Time, nullable=False),
+)
+
 events = sa.Table(
     "events",
     METADATA,

@@ -180,7 +180,7 @@ def test_every_code_stands_at_some_operation(operations):
 @pytest.mark.parametrize(
     ("operation_id", "statuses"),
     [
-        ("createSession", "200 201 400 401 403 408 409 413 415 422 429 503"),
+        ("createSession", "200 201 400 401 403 408 409 413 415 422 429 503 507"),
         ("listSessions", "200 400 401 403 429 503"),
         ("getSession", "200 304 400 401 403 404 429 503"),
         ("changeSession", "200 400 401 403 404 408 409 410 412 413 415 429 503"),
@@ -188,8 +188,8 @@ def test_every_code_stands_at_some_operation(operations):
         ("activateSession", "200 400 401 403 404 408 409 410 412 413 422 429 503"),
         ("suspendSession", "200 400 401 403 404 408 409 410 412 413 422 429 503"),
         ("resumeSession", "200 400 401 403 404 408 409 410 412 413 422 429 503"),
-        ("appendMessage", "201 400 401 403 404 408 409 410 413 415 422 429 503"),
-        ("appendMessages", "201 400 401 403 404 408 409 410 413 415 422 429 503"),
+        ("appendMessage", "201 400 401 403 404 408 409 410 413 415 422 429 503 507"),
+        ("appendMessages", "201 400 401 403 404 408 409 410 413 415 422 429 503 507"),
         ("listMessages", "200 400 401 403 404 429 503"),
         ("getMessage", "200 400 401 403 404 429 503"),
         ("deleteMessage", "204 400 401 403 404 429 503"),
