@@ -66,6 +66,13 @@ BY_IDS = Statement(
     """).bindparams(sa.bindparam("session_id", type_=Id), sa.bindparam("ids", type_=pg.ARRAY(Id)))  # noqa: S608
 )
 
+NAMES_BY_IDS = Statement(
+    sa.text(f"""
+    SELECT {COLUMNS.replace("a.properties, a.metadata", "'{}' AS properties, '{}' AS metadata")}
+    FROM attachments a WHERE a.session_id = :session_id AND a.id = ANY (:ids)
+    """).bindparams(sa.bindparam("session_id", type_=Id), sa.bindparam("ids", type_=pg.ARRAY(Id)))  # noqa: S608
+)
+
 TEXTS = Statement(
     sa.text("""
     SELECT a.id, a.text_sha256, b.key, b.size
@@ -202,6 +209,12 @@ async def page(tx: Tx, caller: Caller, session_id: UUID, *, after_id: UUID, limi
 async def by_ids(tx: Tx, session_id: UUID, ids: list[UUID]) -> dict[UUID, Attachment]:
     """Those of a session's files that have one of these ids, deleted ones too."""
     rows = await tx.rows(BY_IDS, session_id=session_id, ids=ids)
+    return {row["id"]: attachment_of(row) for row in rows}
+
+
+async def names_by_ids(tx: Tx, session_id: UUID, ids: list[UUID]) -> dict[UUID, Attachment]:
+    """The same without their metadata and properties, which may be 20 KiB for each: for who shows names alone."""
+    rows = await tx.rows(NAMES_BY_IDS, session_id=session_id, ids=ids)
     return {row["id"]: attachment_of(row) for row in rows}
 
 

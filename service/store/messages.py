@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from msgspec import UNSET
 from sqlalchemy.dialects import postgresql as pg
 
+from service.domain.attachment import Attachment
 from service.domain.caller import Caller
 from service.domain.message import Message, Role
 from service.store import attachments, tool_calls
@@ -54,13 +56,16 @@ ERASE = Statement(
 
 
 async def numbered(tx: Tx, caller: Caller, session_id: UUID, seqs: list[int]) -> list[Message] | None:
-    """The messages of these numbers, newest first, without tombstones; None when the caller may see no such session."""
+    """The messages of these numbers, newest first, without tombstones; None when the caller may see no such session.
+
+    Their files are without metadata and properties.
+    """
     rows = await tx.rows(
         NUMBERED, session_id=session_id, tenant_id=caller.tenant_id, user_id=caller.sees_user, seqs=seqs
     )
     if not rows:
         return None
-    return await whole(tx, session_id, [row for row in rows if row[0] is not None])
+    return await whole(tx, session_id, [row for row in rows if row[0] is not None], read_files=attachments.names_by_ids)
 
 
 async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tuple[bool, Message | None]:
@@ -76,7 +81,12 @@ async def get(tx: Tx, caller: Caller, session_id: UUID, message_id: UUID) -> tup
     return True, message
 
 
-async def whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
+ReadFiles = Callable[[Tx, UUID, list[UUID]], Awaitable[dict[UUID, Attachment]]]
+
+
+async def whole(
+    tx: Tx, session_id: UUID, rows: list[Row], *, read_files: ReadFiles = attachments.by_ids
+) -> list[Message]:
     """The messages that rows beginning with `COLUMNS` are, with their calls and files.
 
     One more statement for each sort, only where there are any.
@@ -84,15 +94,15 @@ async def whole(tx: Tx, session_id: UUID, rows: list[Row]) -> list[Message]:
     messages = [message_of(row) for row in rows]
     messages = await _with_calls(tx, session_id, messages, [row["id"] for row in rows if row["tool_call_count"]])
     references = {row["id"]: row["attachment_ids"] for row in rows if row["attachment_ids"]}
-    return await _with_files(tx, session_id, messages, references)
+    return await _with_files(tx, session_id, messages, references, read_files)
 
 
 async def _with_files(
-    tx: Tx, session_id: UUID, messages: list[Message], references: dict[UUID, list[UUID]]
+    tx: Tx, session_id: UUID, messages: list[Message], references: dict[UUID, list[UUID]], read_files: ReadFiles
 ) -> list[Message]:
     if not references:
         return messages
-    found = await attachments.by_ids(tx, session_id, [id_ for ids in references.values() for id_ in ids])
+    found = await read_files(tx, session_id, [id_ for ids in references.values() for id_ in ids])
     return [
         msgspec.structs.replace(message, attachments=[found[id_] for id_ in references[message.id] if id_ in found])
         if message.id in references

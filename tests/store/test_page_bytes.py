@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from conversations import CAUSE, opened, query
+from conversations import CAUSE, filed, opened, query
 
 from service.commands.messages import append_messages
 from service.domain.caller import Caller
 from service.domain.message import DataPart, MessageDraft
-from service.store import copies, message_pages
+from service.store import copies, message_pages, messages
 from service.store.engine import Database, Statement, Tx
 from service.store.page_bytes import PAGE_BYTES_MAX
 
@@ -54,6 +54,18 @@ async def test_what_does_not_fit_on_a_page_is_not_sent(database: Database, calle
     fitting = PAGE_BYTES_MAX // (EACH_BYTES + 2048)
     assert {name: cut for name, (*cut, _) in sent.items()} == {name: [fitting, True] for name in sent}
     assert max(size for *_, size in sent.values()) < (fitting + 2) * EACH_BYTES
+
+
+async def test_a_context_reads_the_names_of_files_and_not_their_metadata(database: Database, caller: Caller):
+    session = await opened(database, caller)
+    file = await filed(database, caller, session.id, filename="a.txt", metadata={"k": "v"})
+    async with database.begin() as tx:
+        draft = MessageDraft(content="look", attachment_ids=[file.id])
+        (sent,) = await append_messages(tx, caller, session.id, [draft], CAUSE)
+        read = await messages.numbered(tx, caller, session.id, [sent.seq])
+
+    assert read is not None
+    assert [(file.filename, bytes(file.metadata)) for file in read[0].attachments] == [("a.txt", b"{}")]
 
 
 async def test_a_size_is_what_the_stored_texts_have(database: Database, caller: Caller):
