@@ -201,3 +201,20 @@ async def test_a_session_shows_at_once_that_a_decision_has_moved_its_time(api, a
     )
     assert shown["expires_at"] > before[0] == before[1]
     assert datetime.fromisoformat(shown["expires_at"]) == row["expires_at"]
+
+
+async def test_a_kept_answer_that_shows_a_result_goes_with_the_message_that_brought_it(api, open_session):
+    messages = f"/sessions/{(await open_session())['id']}/messages"
+    asking = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t", "requires_approval": True}]}
+    (call,) = (await api.post(messages, json=asking)).json()["tool_calls"]
+    path = f"{messages.removesuffix('/messages')}/tool-calls/{call['id']}"
+    await api.post(path, json={"action": "approve"})
+    result = await api.post(messages, json={"role": "tool", "tool_call_id": call["id"], "content": "a secret"})
+    again = {"json": {"action": "approve"}, "headers": {"Idempotency-Key": "again"}}
+    shown = await api.post(path, **again)
+
+    await api.delete(f"{messages}/{result.json()['id']}")
+    replayed = await api.post(path, **again)
+
+    assert shown.json()["result"] == "a secret"
+    assert (replayed.status_code, replayed.json()["code"]) == (404, "message_not_found")
