@@ -68,7 +68,7 @@ EXPIRY_SECONDS = 1.0
 
 FORGET_SECONDS = 60.0
 ESTIMATE_SECONDS = 60.0
-"""Rows of gigabytes do not come within a minute, and each estimate reads up to 16 MiB of each table."""
+"""Rows of gigabytes do not come within a minute, and each estimate reads up to 8 MiB of each table."""
 
 SAMPLE_SECONDS = 10.0
 BEAT_SECONDS = 5.0
