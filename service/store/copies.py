@@ -35,9 +35,23 @@ SNAPSHOT = Statement(
     ).where(s.c.id == sa.bindparam("session_id", type_=Id), s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text))
 )
 
+SMALL_WINDOW = Statement(
+    sa.text(f"""
+    SELECT {message_pages.SMALL_COLUMNS}, s.user_id, s.last_event_seq, {LASTING} AS lasting_ms,
+           statement_timestamp() AS now
+    FROM sessions s
+    LEFT JOIN LATERAL (
+        SELECT * FROM messages WHERE messages.session_id = s.id AND messages.deleted_at IS NULL
+        ORDER BY messages.seq DESC LIMIT :limit
+    ) m ON true
+    WHERE s.id = :session_id AND s.tenant_id = :tenant_id
+    ORDER BY m.seq DESC
+    """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - built from constants
+)
+
 WINDOW = Statement(
     sa.text(f"""
-    SELECT {messages.COLUMNS}, m.so_far, m.user_id, m.last_event_seq, m.lasting_ms, m.now FROM (
+    SELECT {messages.COLUMNS}, m.weight, m.so_far, m.user_id, m.last_event_seq, m.lasting_ms, m.now FROM (
         SELECT s.user_id, s.last_event_seq, {LASTING} AS lasting_ms, statement_timestamp() AS now, m.*,
                {so_far("m.weight", "m.seq DESC")} AS so_far
         FROM sessions s
@@ -104,10 +118,12 @@ async def newest_messages(tx: Tx, tenant_id: str, session_id: UUID, most: int = 
     Their calls and files are read by statements of their own, a moment later. What a change between makes of them, the
     change's own writer deletes before anybody is told of it: it knows more than `seq`.
     """
-    rows = await tx.rows(WINDOW, session_id=session_id, tenant_id=tenant_id, limit=most + 1)
+    wanted = {"session_id": session_id, "tenant_id": tenant_id, "limit": most + 1}
+    rows = await message_pages.small_or_fitting(tx, SMALL_WINDOW, WINDOW, wanted)
     if not rows:
         return None
-    found = await message_pages.whole(tx, session_id, [row for row in rows if row[0] is not None])
+    spoken = PageRows([row for row in rows if row["id"] is not None], is_cut=rows.is_cut)
+    found = await message_pages.whole(tx, session_id, spoken)
     lasting_ms: int | None = rows[0]["lasting_ms"]
     ends = [_lasting_ms(message, rows[0]["now"]) for message in found]
     lasting_ms = min((ms for ms in (lasting_ms, *ends) if ms is not None), default=None)

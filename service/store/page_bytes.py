@@ -18,6 +18,9 @@ PAGE_BYTES_MAX = 8 * 1024 * 1024
 ROW_BYTES = 1024
 """Bytes that a row is reckoned to have beside its counted size: ids, times, short names and the names of fields."""
 
+SMALL_BYTES = 32 * 1024
+"""Rows of this size fit on every page, as many as it may have: 200 of them, and what is beside, have 6.6 MiB."""
+
 T = TypeVar("T")
 
 
