@@ -135,6 +135,12 @@ def check(_rest: list[str]) -> int:
     return 0
 
 
+def limits(_rest: list[str]) -> int:
+    """Write docs/limits.md anew, from the numbers in the code."""
+    make_environment(DEV_LOCK)
+    return run_all((("docs/write_limits.py",),))
+
+
 def lock(_rest: list[str]) -> int:
     """Write the locks of the requirements anew, keeping the versions that still fit."""
     make_environment(DEV_LOCK)
@@ -169,7 +175,7 @@ def help_(_rest: list[str]) -> int:
     return 0
 
 
-NAMED = (help_, up, test, bench, chaos, planted, lint, types, check, lock, lock_check, clean)
+NAMED = (help_, up, test, bench, chaos, planted, lint, types, check, limits, lock, lock_check, clean)
 COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
 
 

@@ -147,6 +147,9 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
     key = development_key.ensure(database_url, folder)
     environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(folder)}
     environment["HOLDFAST_WEBHOOK_ALLOW_PRIVATE"] = "true"
+    # One tenant at one address asks for all that is measured.
+    environment |= {"HOLDFAST_TENANT_STREAMS": "2000", "HOLDFAST_ADDRESS_CONNECTIONS": "4000"}
+    environment["HOLDFAST_WEBHOOK_HOST_ATTEMPTS"] = "1000"  # its receivers stand for as many hosts
     ports = [free_port(), free_port()]
     product = start("service", ports[0], environment, "/health/ready", folder / "holdfast.log")
     bare = start("bench.yardstick", ports[1], environment, "/sessions", folder / "bare.log")

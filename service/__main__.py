@@ -19,8 +19,11 @@ import uvicorn
 from service import faults
 from service.app import create_app
 from service.draining import GRACE_SECONDS
-from service.handlers.connections import Connection, Patience
+from service.handlers.admission import Admission
+from service.handlers.connections import Connection
 from service.handlers.edge import Edge
+from service.handlers.patience import Patience
+from service.handlers.proxied_clients import ProxiedClients
 from service.log import configure_logging
 from service.settings import SettingsError, read_settings
 
@@ -88,9 +91,13 @@ def main() -> int:
     configure_logging(settings.log_level)
     faults.arm(settings.fault)
     app = create_app(settings)
-    protocol = partial(Connection, patience=_patience(), drain=app.drain, ended=app.metrics.connections_ended)
+    patience = _patience()
+    admission = Admission(patience.connections_max, settings.address_connections, settings.proxies)
+    protocol = partial(
+        Connection, patience=patience, drain=app.drain, admission=admission, ended=app.metrics.connections_ended
+    )
     config = uvicorn.Config(
-        app,
+        cast("Any", ProxiedClients(app, settings.address_connections) if settings.proxies else app),
         host=settings.host,
         port=settings.port,
         # asyncio's own loop and h11 would cost twice the CPU per request (measured), so they are no fallback.

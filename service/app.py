@@ -63,7 +63,7 @@ def create_app(settings: Settings) -> Edge:
     redis = open_queue(settings.redis_url)
     metrics = Metrics()
     drain = Drain()
-    streams = Streams(partial(find_behind, database), drain)
+    streams = Streams(partial(find_behind, database), drain, settings.tenant_streams)
     waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
     listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
     metrics.streams.set_function(lambda: streams.count)
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> Edge:
         doorbell=Doorbell(redis, failures=metrics.doorbell_failures),
         redis=RedisProbe(redis),
         metrics=metrics,
-        watch=Watch(database, drain),
+        watch=Watch(database, drain, settings.tenant_waits),
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,
         streams=streams,

@@ -12,10 +12,23 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from service.domain.attachment import INSPECTIONS_MAX
+from service.domain.delivery import HOST_ATTEMPTS_MAX
 from service.domain.near_names import with_nearest
+from service.domain.share import STREAMS_MAX, STREAMS_PER_TENANT_MAX, WAITS_MAX, WAITS_PER_TENANT_MAX
 
 CONNECTIONS_PER_PROCESS = 16
 """Sixteen statements in flight saturate one process (measured); more connections only cost PostgreSQL memory."""
+
+CONNECTIONS_PER_ADDRESS_MAX = 1000
+"""Of one client address at one web process: a quarter of its connections, and what one caller may have in streams and
+waits together.
+"""
+
+CONNECTIONS_SETTING_MAX = 1_000_000
+INSPECTIONS_SETTING_MAX = 64
+ATTEMPTS_SETTING_MAX = 1000
+"""What the settings take at the most: a process has no more to give."""
 
 VARIABLES = {
     "database_url": "DATABASE_URL",
@@ -40,6 +53,11 @@ VARIABLES = {
     "rate_limit": "HOLDFAST_RATE_LIMIT",
     "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
     "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
+    "address_connections": "HOLDFAST_ADDRESS_CONNECTIONS",
+    "tenant_streams": "HOLDFAST_TENANT_STREAMS",
+    "tenant_waits": "HOLDFAST_TENANT_WAITS",
+    "inspections": "HOLDFAST_INSPECTIONS",
+    "webhook_host_attempts": "HOLDFAST_WEBHOOK_HOST_ATTEMPTS",
     "cors_origins": "HOLDFAST_CORS_ORIGINS",
     "fault": "HOLDFAST_FAULT",
 }
@@ -112,6 +130,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: str | None = None
     tenant_rate_limit: str | None = None
     trusted_proxies: str | None = None
+    address_connections: Annotated[int, Meta(ge=1, le=CONNECTIONS_SETTING_MAX)] = CONNECTIONS_PER_ADDRESS_MAX
+    tenant_streams: Annotated[int, Meta(ge=1, le=STREAMS_MAX)] = STREAMS_PER_TENANT_MAX
+    tenant_waits: Annotated[int, Meta(ge=1, le=WAITS_MAX)] = WAITS_PER_TENANT_MAX
+    inspections: Annotated[int, Meta(ge=1, le=INSPECTIONS_SETTING_MAX)] = INSPECTIONS_MAX
+    webhook_host_attempts: Annotated[int, Meta(ge=1, le=ATTEMPTS_SETTING_MAX)] = HOST_ATTEMPTS_MAX
     cors_origins: str | None = None
     fault: str | None = None
 

@@ -9,19 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from service.channels import PAGE_EVENTS, Channel, Ending, Frame, Source, Watcher
-from service.domain.errors import ProcessFull, Stopping, TooManyStreams, Unavailable
+from service.domain.errors import Stopping, TooManyStreams, Unavailable
+from service.domain.share import STREAMS_MAX, STREAMS_PER_TENANT_MAX, Holder, Shares
 from service.draining import Drain
 from service.log import get_logger
-
-STREAMS_MAX = 2000
-"""Of one process: at 30 KiB each 60 MB, and twice what was measured to be carried with ease."""
-
-STREAMS_PER_CALLER_MAX = 1000
-"""Of one caller in one process: a service that streams for its own users, and still no key that takes all places."""
+from service.places import Places, Wording
 
 READS_AT_ONCE = 4
 """A quarter of a process's connections: streams never take those of requests."""
@@ -35,24 +30,27 @@ LOOK_SECONDS_IN_TROUBLE = 1.0
 DICE = random.SystemRandom()
 """Shares no state with anybody else's chance."""
 
+WORDING = Wording("streams", "try again, and with your last event's id", TooManyStreams)
+
 LOG = get_logger("streams")
 
 
 class Streams:
     """All streams of a process. `find_behind`: which of the sources have something behind the positions given.
 
-    All of them end with `drain`.
+    All of them end with `drain`. One tenant may have `per_tenant` of them.
     """
 
     def __init__(
         self,
         find_behind: Callable[[Mapping[bytes, tuple[Source, int]]], Awaitable[Iterable[bytes]]],
         drain: Drain,
+        per_tenant: int = STREAMS_PER_TENANT_MAX,
     ) -> None:
         self.drain = drain
         self._find_behind = find_behind
         self._channels: dict[bytes, Channel] = {}
-        self._callers: Counter[Hashable] = Counter()
+        self._places = Places(Shares(STREAMS_MAX, per_tenant), WORDING)
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._look_now = asyncio.Event()
         self._is_listening = False
@@ -63,7 +61,7 @@ class Streams:
     @property
     def count(self) -> int:
         """How many streams are open."""
-        return self._callers.total()
+        return self._places.count
 
     def start(self) -> None:
         """Begin to look for what lost wake-ups forgot, and to listen for the stop."""
@@ -82,27 +80,21 @@ class Streams:
         for channel in self._channels.values():
             channel.finish(Ending.STOPPING)
 
-    def admit(self, caller: Hashable) -> None:
-        """Take a place for a stream of `caller`; `dismiss` gives it back.
+    def admit(self, holder: Holder) -> None:
+        """Take a place for a stream; `dismiss` gives it back.
 
         Raises:
-            TooManyStreams: the caller has as many as one caller may have in one process.
-            ProcessFull: it has as many as it takes.
+            TooManyStreams: the caller, or its tenant, has as many as it may have in one process.
+            ProcessFull: it has as many as it takes, or as it takes of this tenant.
             Stopping: it is about to stop.
         """
         if self.drain.has_started:
             raise Stopping
-        if self.count >= STREAMS_MAX:
-            raise ProcessFull("This process takes no more streams right now; try again, and with your last event's id.")
-        if self._callers[caller] >= STREAMS_PER_CALLER_MAX:
-            raise TooManyStreams
-        self._callers[caller] += 1
+        self._places.take(holder)
 
-    def dismiss(self, caller: Hashable) -> None:
+    def dismiss(self, holder: Holder) -> None:
         """Give a place back."""
-        self._callers[caller] -= 1
-        if not self._callers[caller]:
-            del self._callers[caller]
+        self._places.give_back(holder)
 
     async def read(self, source: Source, after: int) -> list[Frame] | None:
         """A page of a source for one stream alone: what it has missed. In turn with the other reads of streams."""

@@ -19,7 +19,8 @@ V6 = [
 
 WRITTEN = [
     "127.1", "127.0.1", "2130706433", "0x7f000001", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "0", "0x0",
-    "2852039166", "0xa9fea9fe", "10.1", "3232235521", "localhost", "LOCALHOST",
+    "2852039166", "0xa9fea9fe", "10.1", "3232235521", "0251.0376.0251.0376", "169.16689662", "0xc0.0xa8.1", "localhost",
+    "LOCALHOST",
 ]  # fmt: skip
 """What the resolvers of many systems take for an address of the lists above."""
 

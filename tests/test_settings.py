@@ -45,6 +45,11 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
             "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
+            "HOLDFAST_ADDRESS_CONNECTIONS": "500",
+            "HOLDFAST_TENANT_STREAMS": "2000",
+            "HOLDFAST_TENANT_WAITS": "1",
+            "HOLDFAST_INSPECTIONS": "8",
+            "HOLDFAST_WEBHOOK_HOST_ATTEMPTS": "50",
             "HOLDFAST_CORS_ORIGINS": "https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
             "HOLDFAST_FAULT": "after_commit:3",
         }
@@ -71,6 +76,11 @@ def test_every_variable_sets_its_field():
         rate_limit="600/minute",
         tenant_rate_limit="1/day",
         trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
+        address_connections=500,
+        tenant_streams=2000,
+        tenant_waits=1,
+        inspections=8,
+        webhook_host_attempts=50,
         cors_origins="https://app.example, http://localhost:5173,capacitor://localhost,http://[::1]:3000",
         fault="after_commit:3",
     )

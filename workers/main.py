@@ -124,7 +124,8 @@ def work_of(
                 sweeps.append(Sweep("sample_cache", SAMPLE_SECONDS, sampler.sweep))
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
-            found = Deliveries(database, Egress(allows_private=settings.webhook_allow_private))
+            egress = Egress(allows_private=settings.webhook_allow_private)
+            found = Deliveries(database, egress, settings.webhook_host_attempts)
             return Work(
                 {DELIVER_WEBHOOKS: deliver_webhooks},
                 [Sweep("tidy_deliveries", SWEEP_SECONDS, partial(sweep_deliveries, database))],
@@ -136,7 +137,7 @@ def work_of(
         case Queue.ATTACHMENTS:
             blobs = BlobStore(settings.storage_url, settings.files_folder)
             blobs.open()
-            inspections = Inspections(database, blobs, settings.clamd_address, on_recorded)
+            inspections = Inspections(database, blobs, settings.clamd_address, on_recorded, settings.inspections)
             return Work(
                 {INSPECT_ATTACHMENTS: inspect_attachments},
                 [Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs))],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from service.commands.attachments import attachment_event
 from service.domain.attachment import ATTEMPTS_MAX, INTERRUPTED_TOO_OFTEN, AttachmentStatus, Outcome, event_of
 from service.domain.caller import Caller, CallerKind
@@ -14,9 +16,9 @@ from service.store.engine import Tx
 from service.store.inspections import Claim
 
 
-async def claim_attachment(tx: Tx) -> Claim | None:
-    """The next file to inspect, under a lease; None when there is none that is due."""
-    return await store.claim(tx)
+async def claim_attachment(tx: Tx, full_tenants: Collection[str] = ()) -> Claim | None:
+    """The next file to inspect, under a lease; None when none is due but files of `full_tenants`."""
+    return await store.claim(tx, full_tenants)
 
 
 def is_given_up(claim: Claim) -> bool:

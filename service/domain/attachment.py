@@ -34,6 +34,17 @@ MEDIA_TYPE_CHARACTERS_MAX = 255
 
 DEFAULT_FILENAME = "unnamed"
 DEFAULT_MEDIA_TYPE = "application/octet-stream"
+
+INSPECTIONS_MAX = 3
+"""Files that one worker looks into at once: one tenant's on both cores of the smallest machine, and one of another's.
+Each takes a core for as long as it computes, and 512 MiB at the most.
+"""
+
+KEPT_FREE = 1
+"""Places of a worker that one tenant never takes. What is in work is never interrupted, so without it a tenant's slow
+files would hold up the first file of another for a minute.
+"""
+
 ATTACHMENTS_PER_MESSAGE_MAX = 100
 ATTEMPTS_MAX = 3
 """A worker that dies thrice over the same file dies of it."""
@@ -45,6 +56,11 @@ MEDIA_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_
 """RFC 6838, section 4.2: `restricted-name` on both sides, in lower case."""
 
 INTERRUPTED_TOO_OFTEN = f"Its inspection was interrupted {ATTEMPTS_MAX} times; the file may be too much for a worker."
+
+
+def tenant_share(places: int) -> int:
+    """How many of a worker's places one tenant may have at once: all but one, and at least one."""
+    return max(1, places - KEPT_FREE)
 
 
 class AttachmentType(StrEnum):

@@ -23,6 +23,9 @@ JITTER = 0.1
 RETRY_AFTER_SECONDS_MAX = 86_400.0
 """As long as the longest wait of ours: no receiver may put a delivery off for good."""
 
+HOST_ATTEMPTS_MAX = 10
+"""Webhook attempts in flight from one tenant to one host, over all workers: two endpoints at their full speed."""
+
 FAILING_DAYS_MAX = 5
 """After so many days of nothing but failure an endpoint is disabled."""
 

@@ -224,6 +224,12 @@ class UnsupportedPatch(UnsupportedMediaType):
     """Send the patch as 'application/merge-patch+json' or 'application/json', without a Content-Encoding."""
 
 
+class UnsupportedTransferCoding(DomainError):
+    """Send the body with 'Transfer-Encoding: chunked' alone, or with a Content-Length."""
+
+    code = "unsupported_transfer_coding"
+
+
 class InvalidReference(DomainError):
     """The request refers to something that cannot be used here."""
 
@@ -247,11 +253,15 @@ class RateLimited(DomainError):
 
 
 class TooManyStreams(RateLimited):
-    """You have as many streams open as one caller may have; close one first."""
+    """You, or your tenant, have as many streams open in this process as one may have; close one first."""
+
+
+class TooManyConnections(RateLimited):
+    """Your address has as many connections as one address may have; close some first."""
 
 
 class TooManyWaits(RateLimited):
-    """You wait for as many tool calls at once as one caller may; wait for fewer, or ask again without waiting."""
+    """You, or your tenant, wait for as many tool calls at once as one may; wait for fewer, or ask without waiting."""
 
 
 class RequestTimeout(DomainError):

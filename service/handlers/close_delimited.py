@@ -8,13 +8,10 @@ from __future__ import annotations
 from litestar.types import Message, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-WITHOUT_CHUNKS = frozenset({"0.9", "1.0"})
-"""The versions of HTTP that know none."""
-
 
 def is_without_chunks(cycle: RequestResponseCycle) -> bool:
     """Whether the client of this request knows no chunks."""
-    return cycle.scope["http_version"] in WITHOUT_CHUNKS
+    return cycle.scope["http_version"] == "1.0"
 
 
 def close_delimited(cycle: RequestResponseCycle, send: Send) -> Send:

@@ -1,8 +1,9 @@
 """A client's connection, and an end to every wait for it that uvicorn would wait for ever.
 
 For the head of a request; for the rest of a body that was answered before it came; for a client to take what was sent
-to it. And an end to how many there are. The body itself is `slow_bodies.in_time`'s, as a handler is waiting for it.
-An answer that stays unfinished is cut off with its connection: uvicorn would add a text of its own.
+to it. The body itself is `slow_bodies.in_time`'s, as a handler waits for it. An unfinished answer is cut off with its
+connection: uvicorn would add a text of its own. Behind bytes that cannot be read nothing is read: the request that they
+belong to is refused, what was asked before is answered, and the connection is closed.
 """
 
 from __future__ import annotations
@@ -12,59 +13,45 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-import msgspec
+from httptools import HttpParserError
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, Unavailable
+from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout
 from service.draining import BEGINNING_SECONDS, Drain
+from service.handlers.admission import Admission
 from service.handlers.close_delimited import close_delimited, is_without_chunks
-from service.handlers.problems import written
+from service.handlers.heads import MALFORMED, error_in_head
+from service.handlers.patience import Patience
+from service.handlers.refusing import refusing, written_out
 from service.handlers.upgrades import RequestParser
-from service.ids import new_id
 
-TOO_MANY = "This process has as many connections as it takes; try again in a moment."
 TOO_LARGE = "The address and the headers are larger than any that make sense here"
-MALFORMED = "This is not a request of HTTP/1.1 that can be read"
-
-
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long, and how much."""
-
-    connections_max: int = 4000
-    """Twice the streams that a process takes, so that they leave room for requests; 4,000 idle ones take 60 MB."""
-
-    head_seconds: float = 20.0
-    """From the first byte of a request's head to its last, and from the connection to the first request."""
-
-    head_bytes: int = 64 * 1024
-    """Eight times what common servers take. What comes in one piece with the end of the head is not counted."""
-
-    late_body_seconds: float = 10.0
-    """For the rest of a body that is answered already: a client that sends first and reads later gets to its end."""
-
-    late_body_bytes: int = 16 * 1024 * 1024
-    """The same in bytes. They are dropped as they come, which costs next to nothing; a tenth of a file at the most."""
-
-    unread_seconds: float = 60.0
-    """For a client to take a buffer of 64 KiB: 1 KiB a second, as of bodies."""
-
-    refused_seconds: float = 1.0
-    """For the request of a client that is one too many, so that it reads its refusal and not a broken line."""
+BAD_CHUNKS = {"type": "http.disconnect", "fault": "Its chunks are not framed as RFC 9112 frames them (section 7.1)"}
+"""What reads a body gets in its place: the end of the sender, and why it came."""
 
 
 class Connection(HttpToolsProtocol):
     """One connection of HTTP/1.1."""
 
     def __init__(
-        self, *args: Any, patience: Patience, drain: Drain, ended: Counter | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        patience: Patience,
+        drain: Drain,
+        admission: Admission,
+        ended: Counter | None = None,
+        **kw: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **kw)
+        self._admission = admission
         self._drain = drain
         self.parser = cast("Any", RequestParser(self))
         self._patience = patience
         self._ended = ended
-        self._is_refused = False
+        self._refusal: DomainError | None = None
+        self._is_deaf = False  # True: what came cannot be read, so nothing behind it is
+        self._broken: RequestResponseCycle | None = None  # the request whose body cannot be read any further
         self._in_head = False
         self._head_bytes = 0
         self._has_whole_body = True
@@ -81,20 +68,27 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for a request; of one connection too many, only to refuse it."""
         super().connection_made(transport)
-        if len(self.connections) > self._patience.connections_max:
-            self._is_refused = True
+        self._refusal = self._admission.admit(self, self.client[0] if self.client else None)
+        if self._refusal is not None:
             self._set_deadline(self._patience.refused_seconds, self._refuse)
         else:
             seconds = BEGINNING_SECONDS if self._drain.has_started else self._patience.head_seconds
-            self._set_deadline(seconds, self._on_late_head)
+            self._set_deadline(self._idle_seconds(seconds), self._on_late_head)
+
+    def _idle_seconds(self, usual: float) -> float:
+        """How long to wait for a request; a proxy's connections keep their time, as it counts on it."""
+        if not self._admission.is_nearly_full or self._admission.is_of_proxy(self):
+            return usual
+        return min(usual, self._patience.crowded_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Take what comes, unless it is too much of what nobody wants."""
-        if self._is_refused:
+        if self._refusal is not None:
             self._refuse()
             return
-        super().data_received(data)
-        if self.transport.is_closing():
+        if not self._is_deaf:
+            super().data_received(data)
+        if self._is_deaf or self.transport.is_closing():
             return
         if self._in_head:
             self._head_bytes += len(data)
@@ -121,11 +115,23 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, and to read the body."""
+        """Begin to answer, and to read the body; a head that must be refused is the last that is read.
+
+        Raises:
+            HttpParserError: it was refused.
+        """
+        self._clear_deadline()
+        error = error_in_head(self.parser.get_http_version(), self.headers)
+        if error is not None:
+            self._is_deaf = True
+            self._count("malformed")
+            self.app = cast("Any", refusing(error))  # in its turn, behind what was asked before it
+        super().on_headers_complete()
         self._in_head = False
         self._has_whole_body = False
-        self._clear_deadline()
-        super().on_headers_complete()
+        self._admission.note_busy(self)
+        if self._is_deaf:
+            raise HttpParserError(MALFORMED)
         if is_without_chunks(self.cycle):  # nor does it know of 100 (RFC 9110, section 10.1.1)
             self.cycle.waiting_for_100_continue = False
 
@@ -138,7 +144,10 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the rest of this one: or for the answer to be taken, if it is the last."""
+        self.timeout_keep_alive = cast("int", self._idle_seconds(self.config.timeout_keep_alive))
         super().on_response_complete()
+        if not self._is_answering:
+            self._admission.note_idle(self)
         if self.transport.is_closing():
             self._set_unread_deadline()
         elif not self._has_whole_body and self.cycle.response_complete:
@@ -154,8 +163,13 @@ class Connection(HttpToolsProtocol):
 
     async def _answer_with(self, cycle: RequestResponseCycle, app: Any, scope: Any, receive: Any, send: Any) -> None:
         """Have the app answer, and cut off what it leaves unfinished."""
+
+        async def receive_sound() -> Any:
+            message = await receive()
+            return BAD_CHUNKS if self._broken is cycle else message
+
         try:
-            await app(scope, receive, close_delimited(cycle, send) if is_without_chunks(cycle) else send)
+            await app(scope, receive_sound, close_delimited(cycle, send) if is_without_chunks(cycle) else send)
         except CancelledError:  # by uvicorn, at the end of a stop; nothing follows in this task
             pass
         finally:
@@ -198,6 +212,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it, and tell whoever answers."""
         self._clear_deadline()
+        self._admission.leave(self)
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -229,21 +244,37 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self) -> None:
-        self._answer(Unavailable(TOO_MANY), "too_many")
+        if self._refusal is not None:
+            self._answer(self._refusal, "too_many")
+
+    def drop(self) -> None:
+        """Make room for another connection: this one has been idle longest."""
+        self._end("dropped")
+        if self.transport.get_write_buffer_size():  # else it would stay for as long as nobody takes its last answer
+            self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, in our words instead of `msg`."""
+        """Answer what is no HTTP, in our words instead of `msg`; what belongs to a request is that one's end."""
         del msg
-        self._answer(InvalidRequest([Fault("request", MALFORMED)]), "malformed")
+        if self._is_deaf:
+            return  # its head is being refused
+        self._is_deaf = True
+        is_in_body = not self._in_head and not self._has_whole_body
+        if self._is_answering:
+            self._count("malformed")
+            self.cycle.keep_alive = False
+            if is_in_body:
+                self._broken = self.cycle
+                self.cycle.message_event.set()
+        elif is_in_body:  # it was answered before
+            self._end("malformed")
+        else:
+            self._answer(InvalidRequest([Fault("request", MALFORMED)]), "malformed")
 
     def _answer(self, error: DomainError, why: str) -> None:
         """Answer what never became a request, and close."""
         if not self._is_answering:  # else the answer before it would be spoilt
-            request_id = str(new_id())
-            status, headers, body = written(error, "", request_id)
-            headers |= {"X-Request-Id": request_id, "Connection": "close"}
-            lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
-            self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+            self.transport.write(written_out(error))
         self._end(why)
 
     def _end(self, why: str) -> None:

@@ -68,6 +68,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    "unsupported_transfer_coding": HTTPStatus.NOT_IMPLEMENTED,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "storage_full": HTTPStatus.INSUFFICIENT_STORAGE,
 }

@@ -8,7 +8,7 @@ longer than a round trip takes.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from litestar.types import HTTPReceiveMessage, Receive
 
@@ -48,7 +48,8 @@ def in_time(receive: Receive, drain: Drain) -> Receive:
                 raise Stopping from None
             raise RequestTimeout from None
         if message["type"] == "http.disconnect":
-            raise InvalidRequest([Fault("body", "It broke off before its end")])
+            fault = cast("dict[str, str]", message).get("fault", "It broke off before its end")
+            raise InvalidRequest([Fault("body", fault)])
         bought = len(message["body"]) / BYTES_PER_SECOND_MIN
         left = min(left - (loop.time() - began) + bought, SECONDS_AHEAD_MAX)
         has_begun = has_begun or bool(message["body"])

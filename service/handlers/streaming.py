@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.channels import PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.errors import Unavailable
+from service.domain.share import holder_of
 from service.domain.ticket import Credential
 from service.handlers.authentication import Authenticator
 from service.handlers.problems import REQUEST_ID_KEY
@@ -70,13 +71,12 @@ class EventStream(Response[bytes]):
         self._watcher: Watcher | None = None
         self._hung_up = False
         self._next_beat = 0.0
-        caller = credential.caller
-        self._who = (caller.tenant_id, caller.kind, caller.subject)
-        streams.admit(self._who)
+        self._holder = holder_of(credential.caller)
+        streams.admit(self._holder)
 
     def give_up(self) -> None:
         """Give the place back without an answer."""
-        self._streams.dismiss(self._who)
+        self._streams.dismiss(self._holder)
 
     def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # it sends itself
         """What Litestar runs as the answer."""
@@ -98,7 +98,7 @@ class EventStream(Response[bytes]):
             listening.cancel()
             if self._watcher is not None:
                 self._streams.leave(self._watcher)
-            self._streams.dismiss(self._who)
+            self._streams.dismiss(self._holder)
             self._log(ending, time.monotonic() - began, scope.get(REQUEST_ID_KEY))
 
     def _log(self, ending: Ending, seconds: float, request_id: Any) -> None:

@@ -13,6 +13,7 @@ from service.commands import tool_calls as commands
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import Fault, InvalidRequest, PayloadTooLarge, SessionNotFound, ToolCallNotFound
+from service.domain.share import holder_of
 from service.domain.tool_call import (
     ARGUMENTS_BYTES_MAX,
     DECISIONS,
@@ -194,8 +195,7 @@ async def get_tool_call(
     caller = caller_of(request)
     seq, call = await _read(request, wanted, wanted_call)
     if wait and call.status in WAITED_FOR:
-        who = (caller.tenant_id, caller.kind, caller.subject)
-        await parts_of(request).watch.changed(wanted_call, call.status, wait, who)
+        await parts_of(request).watch.changed(wanted_call, call.status, wait, holder_of(caller))
         async with refusals_settled(request):
             seq, call = await _read(request, wanted, wanted_call)
     if wait and call.status is not CallStatus.PENDING:  # who waits is told of a decision or a result

@@ -7,16 +7,16 @@ the next read. When the process stops, every wait is over at once.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Hashable
 from uuid import UUID
 
 import msgspec
 
-from service.domain.errors import ProcessFull, TooManyWaits, Unavailable
+from service.domain.errors import TooManyWaits, Unavailable
+from service.domain.share import WAITS_MAX, WAITS_PER_TENANT_MAX, Holder, Shares
 from service.domain.tool_call import CallStatus
 from service.draining import Drain
 from service.log import get_logger
+from service.places import Places, Wording
 from service.store import tool_calls
 from service.store.engine import Database
 
@@ -26,11 +26,7 @@ LOOK_SECONDS = 0.2
 WAIT_SECONDS_MAX = 60
 """API 4; shorter than the idle timeouts of common proxies."""
 
-WAITS_MAX = 2000
-"""Of one process: each holds a connection and a task, some 30 KiB, and all of them one read in 200 ms."""
-
-WAITS_PER_CALLER_MAX = 1000
-"""Of one caller in one process, as of streams: no key takes all places."""
+WORDING = Wording("waits", "try again, or ask without waiting", TooManyWaits)
 
 LOG = get_logger("waiting")
 
@@ -42,27 +38,23 @@ class _Waiter(msgspec.Struct, eq=False):
 
 
 class Watch:
-    """Wakes those who wait for a tool call to change."""
+    """Wakes those who wait for a tool call to change. Of one tenant `per_tenant` may wait at once."""
 
-    def __init__(self, database: Database, drain: Drain) -> None:
+    def __init__(self, database: Database, drain: Drain, per_tenant: int = WAITS_PER_TENANT_MAX) -> None:
         self._database = database
         self._drain = drain
         self._waiters: set[_Waiter] = set()
-        self._callers: Counter[Hashable] = Counter()
+        self._places = Places(Shares(WAITS_MAX, per_tenant), WORDING)
         self._looking: asyncio.Task[None] | None = None
 
-    async def changed(self, call_id: UUID, seen: CallStatus, seconds: float, who: Hashable) -> None:
+    async def changed(self, call_id: UUID, seen: CallStatus, seconds: float, holder: Holder) -> None:
         """Return as soon as the call's status is another than `seen`, at the latest after `seconds` or at the stop.
 
         Raises:
-            TooManyWaits: `who` waits for as many as one caller may in one process.
-            ProcessFull: as many wait as it takes.
+            TooManyWaits: the caller, or its tenant, waits for as many as it may in one process.
+            ProcessFull: as many wait as it takes, or as it takes of this tenant.
         """
-        if len(self._waiters) >= WAITS_MAX:
-            raise ProcessFull("This process takes no more waits right now; try again, or ask without waiting.")
-        if self._callers[who] >= WAITS_PER_CALLER_MAX:
-            raise TooManyWaits
-        self._callers[who] += 1
+        self._places.take(holder)
         waiter = _Waiter(call_id, seen, asyncio.Event())
         self._waiters.add(waiter)
         if self._looking is None or self._looking.done():
@@ -74,9 +66,7 @@ class Watch:
             return
         finally:
             self._waiters.discard(waiter)
-            self._callers[who] -= 1
-            if not self._callers[who]:
-                del self._callers[who]
+            self._places.give_back(holder)
 
     async def stop(self) -> None:
         """Look no more; the waits have heard of the stop themselves."""

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 import sqlalchemy as sa
 
+from service.domain.delivery import HOST_ATTEMPTS_MAX
 from service.domain.event import Event
 from service.store.engine import Row, Statement, Tx, written_out
 from service.store.events import event_of
@@ -32,6 +33,9 @@ IN_FLIGHT_MAX_WHILE_FAILING = 1
 
 LEASE_SECONDS = 10
 """How long a worker that died keeps its deliveries from the others; a live one renews them every three seconds."""
+
+HOST = r"rtrim(substring(lower(e.url) from '^https?\://(\[[^]]*\]|[^\:/?]+)'), '.')"
+"""The host in an endpoint's address, in one spelling and without the port. SQL, with its colons escaped."""
 
 MAKE = Statement(
     sa.text("""
@@ -74,8 +78,16 @@ CLAIM = Statement(
                 WHERE d.status = 'pending' AND d.due_at IS NOT NULL AND d.endpoint_id > waiting.endpoint_id
                 ORDER BY d.endpoint_id LIMIT 1)
         FROM waiting WHERE waiting.endpoint_id IS NOT NULL
+    ), host AS MATERIALIZED (
+        -- What each tenant has on its way to each host, over all workers: of what is claimed at an endpoint no more
+        -- than {IN_FLIGHT_MAX} is sent at a time.
+        SELECT e.tenant_id, {HOST} AS name, sum(least(held.claims, {IN_FLIGHT_MAX})) AS attempts
+        FROM (SELECT endpoint_id, count(*) AS claims FROM webhook_deliveries
+              WHERE is_in_flight AND due_at > statement_timestamp() GROUP BY endpoint_id) held
+        JOIN webhook_endpoints e ON e.id = held.endpoint_id
+        GROUP BY e.tenant_id, name
     ), due AS (
-        SELECT chosen.id, chosen.due_at, e.url, e.secret, w.is_doubtful, busy.in_flight,
+        SELECT chosen.id, chosen.due_at, e.url, e.tenant_id, {HOST} AS host, e.secret, w.is_doubtful, busy.in_flight,
                CASE WHEN e.old_secret_expires_at > statement_timestamp() THEN e.old_secret END AS old_secret,
                busy.in_flight + row_number() OVER (PARTITION BY e.id ORDER BY chosen.due_at) AS place
         FROM waiting
@@ -100,8 +112,16 @@ CLAIM = Statement(
             FOR UPDATE SKIP LOCKED
         ) chosen
         WHERE NOT w.is_doubtful OR :doubtful > 0
+    ), at_host AS (
+        -- With each one that is sent at once, how many are on their way to its host. Where all of them are too many,
+        -- nothing is claimed ahead there either.
+        SELECT due.*, coalesce(host.attempts, 0) + count(*) FILTER (WHERE place <= {IN_FLIGHT_MAX}) OVER (
+                   PARTITION BY due.tenant_id, due.host ORDER BY place, due.due_at, due.id ROWS UNBOUNDED PRECEDING
+               ) AS attempts
+        FROM due LEFT JOIN host ON host.tenant_id = due.tenant_id AND host.name = due.host
     ), ranked AS (
-        SELECT *, row_number() OVER (PARTITION BY is_doubtful ORDER BY place, due_at) AS rank FROM due
+        SELECT *, row_number() OVER (PARTITION BY is_doubtful ORDER BY place, due_at) AS rank
+        FROM at_host WHERE attempts <= :each_host
     ), fair AS (
         SELECT * FROM ranked WHERE NOT is_doubtful OR rank <= :doubtful ORDER BY place, due_at LIMIT :limit
     ), claimed AS (
@@ -119,10 +139,14 @@ CLAIM = Statement(
         sa.bindparam("limit", type_=sa.Integer),
         sa.bindparam("each", type_=sa.Integer),
         sa.bindparam("ahead", type_=sa.Integer),
+        sa.bindparam("each_host", type_=sa.Integer),
         sa.bindparam("doubtful", type_=sa.Integer),
     )
 )
-"""The second one of an endpoint comes after the first ones of all others, so nobody is crowded out by many."""
+"""The second one of an endpoint comes after the first ones of all others, so nobody is crowded out by many.
+
+What may not go to its host yet stays as it is, due and nobody's, and takes no room of what goes elsewhere.
+"""
 
 BACKLOG = Statement(
     sa.text("""
@@ -172,11 +196,12 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     """How much may be claimed: at all, at each endpoint, and at those that fail or that are known to be slow.
 
     `ahead` more of an endpoint where nobody else holds any, to be sent when others have ended; `holding` says how many
-    of each are held by who claims.
+    of each are held by who claims. `each_host` is how many of one tenant may be on their way to one host.
     """
 
     attempts: int
     each: int = IN_FLIGHT_MAX
+    each_host: int = HOST_ATTEMPTS_MAX
     ahead: int = 0
     holding: Mapping[UUID, int] = {}
     doubtful: int
@@ -217,6 +242,7 @@ async def claim(tx: Tx, room: Room) -> list[Claim]:
         limit=room.attempts,
         each=room.each,
         ahead=room.ahead,
+        each_host=room.each_host,
         holding_ids=list(room.holding),
         holding=list(room.holding.values()),
         doubtful=room.doubtful,

@@ -6,6 +6,7 @@ Tenants take turns, and the sessions of a tenant do: the file of a bulk waits be
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
@@ -56,7 +57,7 @@ CLAIM = Statement(
         LEFT JOIN inspection_turns t ON t.tenant_id = w.tenant_id
         LEFT JOIN (SELECT tenant_id, sum(files) AS files, count(*) AS sessions FROM busy GROUP BY tenant_id) b
             ON b.tenant_id = w.tenant_id
-        WHERE w.tenant_id IS NOT NULL
+        WHERE w.tenant_id IS NOT NULL AND w.tenant_id <> ALL (CAST(:full_tenants AS text[]))
         ORDER BY coalesce(b.files, 0), t.turn NULLS FIRST, w.tenant_id LIMIT 1
     ), lanes (session_id, lap, place) AS (
         -- Its sessions with a file that is due, from the next older one than was served last, and around: one more than
@@ -89,6 +90,7 @@ CLAIM = Statement(
         -- Requests hold every file whose turn it is: any other that is free.
         SELECT a.session_id, a.id FROM attachments a
         WHERE a.due_at <= statement_timestamp() AND {DUE} AND NOT EXISTS (SELECT FROM in_turn)
+          AND EXISTS (SELECT FROM tenant) AND a.tenant_id <> ALL (CAST(:full_tenants AS text[]))
         ORDER BY a.due_at LIMIT 1 FOR UPDATE OF a SKIP LOCKED
     ), claimed AS (
         UPDATE attachments AS a SET
@@ -189,13 +191,14 @@ class Claim(msgspec.Struct, frozen=True):
     waited_seconds: float
 
 
-async def claim(tx: Tx) -> Claim | None:
+async def claim(tx: Tx, full_tenants: Collection[str] = ()) -> Claim | None:
     """The file whose turn it is, of those that are due; None: none is due, or requests hold all that are.
 
-    Claims are made one after the other: another one waits until this transaction ends.
+    Files of `full_tenants` are left out: those have all the places of a worker that one tenant may have. Claims are
+    made one after the other: another one waits until this transaction ends.
     """
     await tx.value(LEAD_CLAIMS, lock=CLAIMS_LOCK)
-    row = await tx.row(CLAIM)
+    row = await tx.row(CLAIM, full_tenants=list(full_tenants))
     return None if row is None else Claim(*row)
 
 

@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -28,7 +28,9 @@ from service.blobs import BlobStore, new_key
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.attachment import Attachment, AttachmentStatus
 from service.domain.caller import Scope
-from service.handlers.connections import Connection, Patience
+from service.handlers.admission import Admission
+from service.handlers.connections import Connection
+from service.handlers.patience import Patience
 from service.ids import new_id
 from service.log import configure_logging
 from service.settings import LogLevel
@@ -189,15 +191,23 @@ def log_lines():
         logging.getLogger(name).setLevel(level)
 
 
-@pytest.fixture
-def served(running_app, settings, make_key, tenant):
-    """`async with served(Patience(…)) as server`; with settings where a test needs some."""
+@pytest.fixture(scope="session")
+def serving(running_app, settings, make_key):
+    """`async with serving(tenant, Patience(…)) as server`: its clients have a key of `tenant`; tests may share it."""
 
     @asynccontextmanager
-    async def serve(patience: Patience = PATIENT, keep_alive_seconds: float = NEVER, **changes: Any) -> Any:
+    async def serve(
+        tenant: str,
+        patience: Patience = PATIENT,
+        keep_alive_seconds: float = NEVER,
+        proxies: Sequence[str] = (),
+        **changes: Any,
+    ) -> Any:
         listening = socket.create_server(("127.0.0.1", 0))
         async with running_app(msgspec.structs.replace(settings, **changes)) as edge:
-            protocol = partial(Connection, patience=patience, drain=edge.drain, ended=edge.metrics.connections_ended)
+            admission = Admission(patience.connections_max, edge.app.state.parts.settings.address_connections, proxies)
+            ended = edge.metrics.connections_ended
+            protocol = partial(Connection, patience=patience, drain=edge.drain, admission=admission, ended=ended)
             config = uvicorn.Config(
                 cast("Any", edge),
                 http=cast("Any", protocol),
@@ -219,3 +229,9 @@ def served(running_app, settings, make_key, tenant):
                 await serving
 
     return serve
+
+
+@pytest.fixture
+def served(serving, tenant):
+    """`async with served(Patience(…)) as server`; with settings where a test needs some."""
+    return partial(serving, tenant)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import uvicorn
 from eventually import DEADLINE_SECONDS, until
 
-from service.handlers.connections import Connection, Patience
+from service.handlers.connections import Connection
+from service.handlers.patience import Patience
 
 NEVER = 3600.0
 

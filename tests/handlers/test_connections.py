@@ -12,7 +12,7 @@ from sockets import NEVER, Client, Served
 from structlog.testing import capture_logs
 
 from service.handlers import slow_bodies
-from service.handlers.connections import Patience
+from service.handlers.patience import Patience
 
 SOON = 0.2
 """How long the tests' servers wait for what would be waited for longer in earnest."""
@@ -267,23 +267,27 @@ async def test_who_takes_nothing_of_an_answer_is_cut_off(served, api, open_sessi
 
 async def test_one_connection_too_many_is_told_so_at_once_and_the_others_go_on(served):
     async with served(Patience(connections_max=3)) as server:
-        first = [await server.connect() for _ in range(3)]
-        await server.until_open(3)
+        busy = [await with_a_stream(server) for _ in range(3)]
         one_more = await server.connect()
         await one_more.begin("GET", SESSIONS)
         status, headers, problem = await one_more.answer()
 
         assert (status, problem["code"], headers["retry-after"]) == (503, "unavailable", "1")
         assert await one_more.is_closed()
-        for client in first:
-            await client.begin("GET", SESSIONS)
-            assert (await client.answer())[0] == 200
-        first[0].hang_up()
+        busy[0].hang_up()
         await server.until_open(2)
         another = await server.connect()
         await another.begin("GET", SESSIONS)
         assert (await another.answer())[0] == 200
-        assert server.ended("too_many") == 1
+        assert (server.ended("too_many"), server.ended("dropped")) == (1, 0)
+
+
+async def with_a_stream(server: Served, **options: Any) -> Client:
+    """A client whose connection is busy: it follows the events of its tenant."""
+    client = await server.connect(**options)
+    await client.begin("GET", "/api/v1/events/stream")
+    assert (await client.answer_head())[0] == 200
+    return client
 
 
 async def test_one_connection_too_many_that_says_nothing_is_closed_soon(served):
@@ -292,3 +296,74 @@ async def test_one_connection_too_many_that_says_nothing_is_closed_soon(served):
 
         assert (await client.answer())[0] == 503
         assert await client.is_closed()
+
+
+FLOOD = 60
+
+
+async def test_a_flood_of_idle_connections_from_one_address_does_not_keep_others_out(served):
+    async with served(Patience(connections_max=40), address_connections=10) as server:
+        honest = await with_a_stream(server, local_addr=("127.0.0.2", 0))
+        for _ in range(FLOOD):
+            await asked_once(await server.connect())
+        await server.until_open(10 + 1)
+        newcomer = await server.connect(local_addr=("127.0.0.3", 0))
+
+        assert await asked_once(newcomer) == 200
+        assert await honest.read_until(b"retry: 2000\n\n")
+        assert (server.ended("dropped"), server.ended("too_many")) == (FLOOD - 10, 0)
+
+
+async def asked_once(client: Client) -> int:
+    await client.begin("GET", "/health/live")
+    return (await client.answer())[0]
+
+
+async def test_a_flood_from_many_addresses_drops_what_has_been_idle_longest(served):
+    async with served(Patience(connections_max=20), address_connections=5) as server:
+        busy = await with_a_stream(server, local_addr=("127.0.0.2", 0))
+        oldest = await server.connect(local_addr=("127.0.0.3", 0))
+        assert await asked_once(oldest) == 200
+        for number in range(FLOOD):
+            client = await server.connect(local_addr=(f"127.0.1.{number % 12 + 1}", 0))
+            assert await asked_once(client) == 200
+        await server.until_open(20)
+
+        assert await oldest.is_closed()
+        assert await busy.read_until(b"retry: 2000\n\n")
+        assert server.ended("too_many") == 0
+
+
+async def test_an_address_whose_connections_are_all_busy_is_refused(served):
+    async with served(address_connections=2) as server:
+        for _ in range(2):
+            await with_a_stream(server)
+        refused = await server.connect()
+        await refused.begin("GET", SESSIONS)
+        status, headers, problem = await refused.answer()
+        other = await server.connect(local_addr=("127.0.0.2", 0))
+
+        assert (status, problem["code"], headers["retry-after"]) == (429, "rate_limited", "1")
+        assert problem["detail"].startswith(
+            "Your address has 2 connections to this process, as many as one address may;"
+        )
+        assert await asked_once(other) == 200
+
+
+async def test_a_trusted_proxy_has_as_many_connections_as_it_opens(served):
+    async with served(address_connections=2, proxies=["127.0.0.0/8"]) as server:
+        clients = [await server.connect() for _ in range(10)]
+
+        assert [await asked_once(client) for client in clients] == [200] * 10
+        assert server.ended("dropped") == 0
+
+
+async def test_while_a_process_is_nearly_full_a_connection_without_a_request_ends_soon(served):
+    async with served(Patience(connections_max=4, crowded_seconds=SOON)) as server:
+        few = [await server.connect() for _ in range(2)]
+        assert [await asked_once(client) for client in few] == [200] * 2
+        crowd = await server.connect()
+        assert await asked_once(crowd) == 200
+
+        assert await crowd.is_closed()
+        assert [await asked_once(client) for client in few] == [200] * 2

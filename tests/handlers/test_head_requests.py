@@ -9,8 +9,8 @@ from document_requests import RANDOM_ID, Operation, conversation, operations
 from forms import Exchange
 from sockets import DEADLINE_SECONDS
 
+from service.domain.share import STREAMS_MAX
 from service.handlers.attachments import TEXT_MEDIA_TYPE
-from service.streams import STREAMS_MAX
 
 ALTERS = {"x-request-id", "ratelimit-remaining", "ratelimit-reset", "x-cache"}
 """What two requests for the same thing do not have in common."""

@@ -21,14 +21,13 @@ async def asks(client: Client, method: str, path: str, version: str = "1.0", **h
     await client.send(head)
 
 
-@pytest.mark.parametrize("version", ["1.0", "0.9"])
 @pytest.mark.parametrize("asked", [{}, {"Connection": "keep-alive"}])
-async def test_a_stream_is_sent_as_it_is_and_ends_with_the_connection(served, api, open_session, version, asked):
+async def test_a_stream_is_sent_as_it_is_and_ends_with_the_connection(served, api, open_session, asked):
     session = await open_session()
     await api.delete(f"/sessions/{session['id']}")
     async with served() as server:
         client = await server.connect()
-        await asks(client, "GET", f"{SESSIONS}/{session['id']}/events/stream?after_seq=0", version, **asked)
+        await asks(client, "GET", f"{SESSIONS}/{session['id']}/events/stream?after_seq=0", **asked)
         head, content = split(await client.rest())
 
     assert head[0] == "http/1.1 200 ok"

@@ -6,18 +6,21 @@ import asyncio
 import hashlib
 from contextlib import AsyncExitStack
 
+import httpx2
 import msgspec
 import pytest
 from patience import impatience
 
+from service.domain import errors
 from service.domain.caller import CallerKind
 from service.domain.errors import DomainError
+from service.domain.share import STREAMS_PER_TENANT_MAX, Holder
 from service.domain.webhook import WEBHOOKS_MAX
 from service.handlers import slow_bodies
 from service.handlers.problems import STATUSES
 from service.handlers.reference import all_refusals
+from service.handlers.refusing import refusing
 from service.handlers.writing import _digest
-from service.streams import STREAMS_PER_CALLER_MAX
 
 MEMBERS = ["type", "title", "status", "detail", "instance", "code", "request_id"]
 TABLE = {
@@ -54,10 +57,11 @@ TABLE = {
     422: {"invalid_reference", "idempotency_key_reused"},
     429: {"rate_limited"},
     500: {"internal_error"},
+    501: {"unsupported_transfer_coding"},
     503: {"unavailable"},
     507: {"storage_full"},
 }
-"""The codes of API 1 that this version can answer with, and the four that every server needs (405, 408, 416, 500)."""
+"""The codes of API 1 that this version can answer with, and those that every server needs (405, 408, 416, 500, 501)."""
 
 LOCK_SECONDS = 0.2
 """How long the test's app waits for a key that another request holds; 3 s in earnest."""
@@ -141,14 +145,19 @@ class Provoke:
 
     async def rate_limited(self):
         streams = self.app.app.state.parts.streams
-        caller = (self.tenant, CallerKind.SERVICE, "service")
-        for _ in range(STREAMS_PER_CALLER_MAX):
+        caller = Holder(self.tenant, CallerKind.SERVICE, "service")
+        for _ in range(STREAMS_PER_TENANT_MAX // 2):
             streams.admit(caller)
         try:
             return await self.api.get("/events/stream")
         finally:
-            for _ in range(STREAMS_PER_CALLER_MAX):
+            for _ in range(STREAMS_PER_TENANT_MAX // 2):
                 streams.dismiss(caller)
+
+    async def unsupported_transfer_coding(self):
+        refuse = refusing(errors.UnsupportedTransferCoding())  # as a connection answers, before the app
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=refuse)) as client:
+            return await client.post("http://holdfast.test/api/v1/sessions")
 
     async def already_decided(self):
         path = f"/sessions/{(await self.open())['id']}"

@@ -10,7 +10,9 @@ import msgspec
 import pytest
 
 from service import streams
+from service.domain.share import Shares
 from service.handlers import event_streams
+from service.places import Places
 
 SESSIONS = "/api/v1/sessions"
 
@@ -50,7 +52,7 @@ async def test_no_place_and_a_fault_in_the_request_leave_the_ticket_too(
     opened = {"ticket": ticket, "after_seq": 0}
     async with running_app(settings) as edge, anybody(edge) as browser:
         with monkeypatch.context() as full:
-            full.setattr(streams, "STREAMS_PER_CALLER_MAX", 0)
+            full.setattr(edge.app.state.parts.streams, "_places", Places(Shares(process=10, tenant=0), streams.WORDING))
             refused = await browser.get(f"{ended_session}/stream", params=opened)
         attempts = ({"ticket": ticket, "after_seq": 10**9}, {"ticket": ticket, "after_seq": "x"}, opened, opened)
         answers = [await browser.get(f"{ended_session}/stream", params=asked) for asked in attempts]

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from eventually import until
 
+from service.domain.caller import CallerKind
+from service.domain.share import Holder, Shares
 from service.handlers import waiting
+from service.places import Places
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ async def waits(api: Any, call: str, watch: waiting.Watch, count: int) -> list[a
 async def test_one_wait_too_many_of_a_caller_is_refused_and_others_are_not(
     api, app, call, watch, tenant, make_key, client_of, monkeypatch
 ):
-    monkeypatch.setattr(waiting, "WAITS_PER_CALLER_MAX", 2)
+    monkeypatch.setattr(watch, "_places", Places(Shares(process=100, tenant=4), waiting.WORDING))
     waiting_ones = await waits(api, call, watch, 2)
     refused = await api.get(f"{call}?wait=60")
     without = await api.get(call)
@@ -51,11 +54,29 @@ async def test_one_wait_too_many_of_a_caller_is_refused_and_others_are_not(
     assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (429, "rate_limited", "1")
     assert (without.status_code, other.status_code) == (200, 200)
     assert [answer.json()["status"] for answer in answers] == ["rejected"] * 2
-    assert (len(watch._waiters), watch._callers.total()) == (0, 0)
+    assert (len(watch._waiters), watch._places.count) == (0, 0)
+
+
+async def test_credentials_of_one_tenant_share_its_waits_and_another_tenant_has_its_own(
+    api, app, call, watch, tenant, make_key, client_of, monkeypatch
+):
+    monkeypatch.setattr(watch, "_places", Places(Shares(process=100, tenant=2), waiting.WORDING))
+    watch._places.take(Holder(tenant, CallerKind.SERVICE, "another key"))
+    waiting_ones = await waits(api, call, watch, 1)
+    async with client_of(app, await make_key(tenant, name="third")) as third:
+        refused = await third.get(f"/api/v1{call}?wait=60")
+    watch._places.take(Holder("neighbour", CallerKind.SERVICE, "key"))
+    await api.post(call, json={"action": "reject"})
+    await asyncio.gather(*waiting_ones)
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert refused.json()["detail"] == (
+        "Your tenant has 2 waits open in this process, as many as one tenant may; close some first."
+    )
 
 
 async def test_a_process_takes_so_many_waits_and_no_more(api, call, watch, monkeypatch, log_lines):
-    monkeypatch.setattr(waiting, "WAITS_MAX", 1)
+    monkeypatch.setattr(watch, "_places", Places(Shares(process=1, tenant=4), waiting.WORDING))
     waiting_ones = await waits(api, call, watch, 1)
     refused = await api.get(f"{call}?wait=60")
     await api.post(call, json={"action": "approve"})

@@ -20,6 +20,7 @@ from bugs import THE_TWELVE, Bug
 from cache_bugs import OF_THE_CACHE
 from context_bugs import OF_CONTEXTS
 from own_bugs import OF_OUR_OWN
+from place_bugs import OF_PLACES
 from turn_bugs import OF_TURNS
 
 from service.embedded import launch
@@ -45,7 +46,7 @@ class Rotten(Exception):
 
 def main(arguments: list[str]) -> int:
     """Plant the bugs that are named, or all; 1 where any is not caught."""
-    every = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS, *OF_TURNS]
+    every = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS, *OF_TURNS, *OF_PLACES]
     if "--list" in arguments:
         for bug in every:
             say(f"{bug.name:<32}{bug.what}")

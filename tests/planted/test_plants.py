@@ -10,10 +10,11 @@ from bugs import THE_TWELVE, Bug, Edit
 from cache_bugs import OF_THE_CACHE
 from context_bugs import OF_CONTEXTS
 from own_bugs import OF_OUR_OWN
+from place_bugs import OF_PLACES
 from plant import ROOT, Rotten, is_seen, main, planted
 from turn_bugs import OF_TURNS
 
-EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS, *OF_TURNS]
+EVERY = [*THE_TWELVE, *OF_OUR_OWN, *OF_THE_CACHE, *OF_CONTEXTS, *OF_TURNS, *OF_PLACES]
 
 
 def files_of(bug: Bug) -> dict[str, str]:

@@ -234,6 +234,31 @@ async def test_a_file_that_a_request_holds_gives_its_turn_to_another_one(databas
     assert (await claimed(database)).attachment_id == held
 
 
+async def test_a_tenant_that_has_all_its_places_is_left_out_and_another_one_is_served(database: Database):
+    await waiting(database, "a", OLD, 3)
+    await waiting(database, "b", OTHER)
+    claims = []
+    for full in ((), ("a",), ("a",), ("a", "b"), ("b",)):
+        async with database.begin() as tx:
+            claim = await inspections.claim(tx, full)
+        claims.append(claim and claim.tenant_id)
+
+    assert claims == ["a", "b", None, None, "a"]
+
+
+async def test_where_requests_hold_the_files_of_all_others_a_tenant_that_has_its_places_gets_no_more(
+    database: Database,
+):
+    await waiting(database, "a", OLD, 3)
+    (held,) = await waiting(database, "b", OTHER)
+    async with database.begin() as tx:
+        await tx._connection.execute("SELECT FROM attachments WHERE id = $1 FOR UPDATE", held)
+        async with database.begin() as another:
+            nothing = await inspections.claim(another, ["a"])
+
+    assert nothing is None
+
+
 async def test_a_session_that_is_purged_is_not_named_as_the_one_served_last(database: Database):
     caller = service_of("a")
     session = await opened(database, caller)

@@ -109,7 +109,7 @@ async def read_for(connection: asyncpg.Connection[Any], statement: Statement, **
 
 async def test_a_claim_reads_a_few_rows_for_each_tenant_that_waits(crowded: asyncpg.Connection[Any]):
     for _ in range(5):
-        assert 0 < await read_for(crowded, inspections.CLAIM) < READ_MAX
+        assert 0 < await read_for(crowded, inspections.CLAIM, full_tenants=[]) < READ_MAX
 
 
 async def test_a_claim_of_the_tenant_with_the_most_sessions_reads_no_more(crowded: asyncpg.Connection[Any]):
@@ -119,7 +119,17 @@ async def test_a_claim_of_the_tenant_with_the_most_sessions_reads_no_more(crowde
         "ON CONFLICT DO NOTHING"
     )
 
-    assert 0 < await read_for(crowded, inspections.CLAIM) < READ_MAX
+    assert 0 < await read_for(crowded, inspections.CLAIM, full_tenants=[]) < READ_MAX
+
+
+async def test_a_claim_beside_tenants_that_have_all_their_places_reads_none_of_their_files(
+    crowded: asyncpg.Connection[Any],
+):
+    tenants = await crowded.fetch("SELECT DISTINCT tenant_id FROM attachments")
+    everyone = [row["tenant_id"] for row in tenants]
+
+    assert 0 < await read_for(crowded, inspections.CLAIM, full_tenants=["bulk", "sessions"]) < READ_MAX
+    assert 0 < await read_for(crowded, inspections.CLAIM, full_tenants=everyone) < READ_MAX
 
 
 async def test_a_batch_of_the_relay_reads_a_few_rows_for_each_tenant_and_no_flood(crowded: asyncpg.Connection[Any]):

@@ -17,11 +17,12 @@ from rounds import rounds
 from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import TooManyStreams, Unavailable
+from service.domain.share import STREAMS_MAX, STREAMS_PER_TENANT_MAX, Holder
 from service.domain.ticket import Credential
 from service.draining import Drain
 from service.handlers.streaming import EventStream
 from service.metrics import Metrics
-from service.streams import STREAMS_MAX, STREAMS_PER_CALLER_MAX, Streams
+from service.streams import Streams
 
 KEY = b"k" * 16
 TURNS_MAX = 500
@@ -278,20 +279,39 @@ async def test_a_watcher_that_takes_nothing_is_finished_and_holds_nothing():
     assert await watcher.take(1) == []
 
 
-async def test_places_are_limited_for_a_caller_and_for_the_process():
+async def test_two_credentials_of_one_tenant_do_not_take_all_places():
     streams = Streams(nobody_is_behind, Drain())
-    for _ in range(STREAMS_PER_CALLER_MAX):
-        streams.admit("one")
-    with pytest.raises(TooManyStreams):
-        streams.admit("one")
-    for number in range(STREAMS_MAX - STREAMS_PER_CALLER_MAX):
-        streams.admit(number)
-    with pytest.raises(Unavailable):
-        streams.admit("another")
-    streams.dismiss("one")
-    streams.admit("another")
+    for key in ("first", "second"):
+        for _ in range(STREAMS_PER_TENANT_MAX // 2):
+            streams.admit(held_by("flood", key))
+        with pytest.raises(TooManyStreams, match="500 streams open in this process, as many as one caller may"):
+            streams.admit(held_by("flood", key))
+    with pytest.raises(TooManyStreams, match="Your tenant has 1,000 streams open in this process"):
+        streams.admit(held_by("flood", "third"))
+    streams.admit(held_by("neighbour", "key"))
+    streams.dismiss(held_by("flood", "first"))
+    streams.admit(held_by("flood", "third"))
+
+    assert streams.count == STREAMS_PER_TENANT_MAX + 1
+
+
+async def test_the_last_places_are_kept_for_tenants_that_have_few_and_a_full_process_takes_nobody():
+    streams = Streams(nobody_is_behind, Drain())
+    for number in range(900):
+        for tenant in ("one", "two"):
+            streams.admit(held_by(tenant, str(number)))
+    with pytest.raises(Unavailable, match="keeps its last 200 places for tenants that have few streams"):
+        streams.admit(held_by("one", "more"))
+    for number in range(200):
+        streams.admit(held_by(f"newcomer {number % 10}", "key"))
+    with pytest.raises(Unavailable, match="has 2,000 streams open and takes no more now"):
+        streams.admit(held_by("late", "key"))
 
     assert streams.count == STREAMS_MAX
+
+
+def held_by(tenant: str, subject: str) -> Holder:
+    return Holder(tenant, CallerKind.SERVICE, subject)
 
 
 def test_a_page_fits_into_a_watchers_buffer():

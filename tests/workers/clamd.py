@@ -21,6 +21,8 @@ class Clamd:
         self.seen: list[bytes] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
+        self.holds: bytes | None = None
+        """What it waits over: content in which this is found; None: all."""
         self.answer: bytes | None = None
         """None: what a scanner would say."""
 
@@ -31,7 +33,8 @@ class Clamd:
             while length := int.from_bytes(await reader.readexactly(4), "big"):
                 content += await reader.readexactly(length)
             self.seen.append(content)
-            await self.may_answer.wait()
+            if self.holds is None or self.holds in content:
+                await self.may_answer.wait()
             writer.write(self.answer if self.answer is not None else FOUND if EICAR in content else CLEAN)
             await writer.drain()
         finally:

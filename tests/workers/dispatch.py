@@ -29,8 +29,12 @@ REFUSED = Outcome(latency_ms=1, response_status=500, error=Failure.BAD_STATUS)
 TAKEN = Outcome(latency_ms=1, response_status=200)
 
 
+UNLIMITED = 1_000_000
+"""So many attempts at one host: receivers of tests share loopback, and stand for hosts of their own."""
+
+
 def room(attempts: int) -> Room:
-    return Room(attempts=attempts, doubtful=attempts)
+    return Room(attempts=attempts, doubtful=attempts, each_host=UNLIMITED)
 
 
 def half() -> float:
@@ -61,9 +65,10 @@ async def told(database: Database, count: int, caller: Caller = CALLER) -> UUID:
 
 
 @asynccontextmanager
-async def delivering(database: Database, **egress: Any) -> AsyncIterator[Deliveries]:
+async def delivering(database: Database, each_host: int = UNLIMITED, **egress: Any) -> AsyncIterator[Deliveries]:
     """A worker's deliveries, at work. No attempt ends because a receiver waits for the rest of the test."""
-    working, stop = Deliveries(database, Egress(**{"allows_private": True} | egress)), asyncio.Event()
+    working = Deliveries(database, Egress(**{"allows_private": True} | egress), each_host)
+    stop = asyncio.Event()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ATTEMPT_SECONDS_MAX", 2 * DEADLINE_SECONDS)
         task = asyncio.create_task(working.work_until(stop))

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from conversations import query, service_of
-from dispatch import all_are, delivering, endpoint, execute, told
+from dispatch import all_are, delivering, endpoint, execute, room, told
 from eventually import until
 from receiver import Call, Receiver, answering
 from structlog.testing import capture_logs
@@ -17,7 +17,6 @@ from structlog.testing import capture_logs
 from service.commands.deliveries import claim_deliveries
 from service.domain import delivery
 from service.domain.webhook import Ordering
-from service.store.deliveries import Room
 from service.store.engine import Database
 from workers.jobs import deliver_webhooks as module
 from workers.jobs.deliver_webhooks import Deliveries
@@ -208,8 +207,7 @@ async def test_each_endpoint_gets_one_before_another_gets_a_second(own_database:
 
     async def claimed(attempts: int) -> Counter[object]:
         async with own_database.begin() as tx:
-            room = Room(attempts=attempts, doubtful=attempts)
-            return Counter(claim.endpoint_id for claim in await claim_deliveries(tx, room))
+            return Counter(claim.endpoint_id for claim in await claim_deliveries(tx, room(attempts)))
 
     everyone = {made.id for made, _ in [*early, *late]}
     assert await claimed(10) == dict.fromkeys(everyone, 1)

@@ -1,7 +1,7 @@
 """Delivers webhooks: claims what is due, sends each once, records what came of it.
 
 The doorbell only says that there is something to do; what is found by query, so a lost bell, an emptied Redis or a
-worker that died costs seconds. An endpoint that hangs keeps five attempts at the most, and one once it has failed.
+worker that died costs seconds. An endpoint that hangs keeps five attempts at the most, one once it has failed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from service import faults
 from service.commands.deliveries import claim_deliveries, drop_purged, record_and_claim
-from service.domain.delivery import DeliveryStatus, Outcome, Verdict
+from service.domain.delivery import HOST_ATTEMPTS_MAX, DeliveryStatus, Outcome, Verdict
 from service.domain.errors import DomainError
 from service.faults import Point
 from service.log import get_logger
@@ -61,7 +61,6 @@ STOP_SECONDS = 10.0
 """What running attempts get to finish at a stop; those that do not are given back at once."""
 
 NO_ROOM = Room(attempts=0, doubtful=0)
-"""Nothing is claimed."""
 
 LOG = get_logger("delivery")
 
@@ -75,11 +74,12 @@ class Running(NamedTuple):
 
 
 class Deliveries:
-    """The attempts of one worker process."""
+    """The attempts of one worker process; `each_host` of a tenant go to one host at once, over all workers."""
 
-    def __init__(self, database: Database, egress: Egress) -> None:
+    def __init__(self, database: Database, egress: Egress, each_host: int = HOST_ATTEMPTS_MAX) -> None:
         self._database = database
         self._egress = egress
+        self._each_host = each_host
         self._woken = asyncio.Event()
         self._running: dict[tuple[UUID, int], Running] = {}
         self._flying: Counter[UUID] = Counter()
@@ -174,6 +174,7 @@ class Deliveries:
         return Room(
             attempts=min(CLAIMS_MAX, ATTEMPTS_MAX - len(self._running)),
             each=IN_FLIGHT_MAX if room else 1,
+            each_host=self._each_host,
             ahead=AHEAD if room and holding.total() - len(self._running) < AHEAD_MAX else 0,
             holding=holding,
             doubtful=room,

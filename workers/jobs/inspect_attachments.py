@@ -1,4 +1,4 @@
-"""Inspects files: one claim at a time in each slot, its lease renewed while it lasts, its end recorded once.
+"""Inspects files: one claim at a time in each place, its lease renewed while it lasts, its end recorded once.
 
 The doorbell only says that there is something to do; what is found by query, so a lost bell, an emptied Redis or a
 worker that died costs seconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -15,16 +16,13 @@ from uuid import UUID
 
 from service.blobs import BlobStore
 from service.commands.inspections import INTERRUPTED, claim_attachment, is_given_up, record_outcome
-from service.domain.attachment import PATIENCE_SECONDS, AttachmentStatus, Outcome
+from service.domain.attachment import INSPECTIONS_MAX, PATIENCE_SECONDS, AttachmentStatus, Outcome, tenant_share
 from service.domain.errors import DomainError
 from service.log import get_logger
 from service.store import blobs, inspections
 from service.store.engine import Database
 from service.store.inspections import Claim
 from workers.examiner import Examiner, Postponed, Product, Progress, clear_scratch
-
-SLOTS = 2
-"""As many files at once as the smallest machine has cores; each may take a whole one, and 512 MiB."""
 
 SWEEP_SECONDS = 5.0
 """What a lost doorbell costs at the most."""
@@ -46,9 +44,10 @@ class ClaimLost(Exception):
 
 
 class Inspections:
-    """The slots of one worker process. `on_recorded` is called with the session after each commit
+    """The places of one worker process for files. `on_recorded` is called with the session after each commit
 
-    that may have recorded an event.
+    that may have recorded an event. Each worker keeps a place free of its own accord, so it holds for any number of
+    workers, and needs no word between them.
     """
 
     def __init__(
@@ -57,8 +56,13 @@ class Inspections:
         store: BlobStore,
         scanner: tuple[str, int] | None,
         on_recorded: Callable[[UUID], None] | None = None,
+        places: int = INSPECTIONS_MAX,
     ) -> None:
         self._database = database
+        self._places = places
+        self._by_tenant: Counter[str] = Counter()
+        """How many files of each tenant this worker looks into now."""
+        self._claiming = asyncio.Lock()
         self._examiner = Examiner(database, store, scanner)
         self._on_recorded = on_recorded
         self._woken = asyncio.Event()
@@ -76,7 +80,7 @@ class Inspections:
         try:
             while not stop.is_set():
                 self._woken.clear()
-                self._fill_slots(stop)
+                self._fill_places(stop)
                 waking = asyncio.create_task(self._woken.wait())
                 await asyncio.wait([stopping, waking], timeout=SWEEP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 waking.cancel()
@@ -88,8 +92,8 @@ class Inspections:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
 
-    def _fill_slots(self, stop: asyncio.Event) -> None:
-        for _ in range(SLOTS - len(self._running)):
+    def _fill_places(self, stop: asyncio.Event) -> None:
+        for _ in range(self._places - len(self._running)):
             task = asyncio.create_task(self._inspect_due(stop), name="inspection")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -98,18 +102,38 @@ class Inspections:
         """One file after the other, until none is due."""
         try:
             while not stop.is_set():
-                async with self._database.begin() as tx:
-                    claim = await claim_attachment(tx)
+                claim = await self._claim()
                 if claim is None:
                     return
-                await self._inspect(claim)
+                try:
+                    await self._inspect(claim)
+                finally:
+                    self._release(claim.tenant_id)
                 self._in_trouble = False
         except DomainError as error:
             if not self._in_trouble:
                 LOG.warning("inspection.postponed", code=error.code)
             self._in_trouble = True
-        except Exception:  # one file must not end the slot; its lease runs out, and it counts as an attempt
+        except Exception:  # one file must not end the place; its lease runs out, and it counts as an attempt
             LOG.exception("inspection.broke")
+
+    async def _claim(self) -> Claim | None:
+        """The next file of a tenant that has places left; one claim after the other, so that each counts the others."""
+        async with self._claiming:
+            share = tenant_share(self._places)
+            full = [tenant_id for tenant_id, files in self._by_tenant.items() if files >= share]
+            async with self._database.begin() as tx:
+                claim = await claim_attachment(tx, full)
+            if claim is not None:
+                self._by_tenant[claim.tenant_id] += 1
+            return claim
+
+    def _release(self, tenant_id: str) -> None:
+        if self._by_tenant[tenant_id] >= tenant_share(self._places):
+            self.wake()  # places that this tenant could not take may stand empty
+        self._by_tenant[tenant_id] -= 1
+        if not self._by_tenant[tenant_id]:
+            del self._by_tenant[tenant_id]
 
     async def _inspect(self, claim: Claim) -> None:
         began = time.monotonic()
