@@ -241,7 +241,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_answering:  # else the answer before it would be spoilt
             request_id = str(new_id())
             status, headers, body = written(error, "", request_id)
-            headers |= {"X-Request-Id": request_id, "Connection": "close"}
+            headers |= {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
             lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {headers[name]}" for name in headers)]
             self.transport.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
         self._end(why)
