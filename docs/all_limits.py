@@ -112,6 +112,7 @@ OPEN = [
 RATES = [
     Limit("requests of one caller", "service.settings:Settings.rate_limit", "", "429 `rate_limited`", why="Off by default: what is much only the operator knows."),
     Limit("requests of one tenant", "service.settings:Settings.tenant_rate_limit", "", "429 `rate_limited`", why="As of one caller."),
+    Limit("bad credentials of one address", "service.settings:Settings.bad_credentials_limit", "", "429 `rate_limited`", why="More than a mistyped key needs, and far too few for a search."),
 ]
 
 WEBHOOKS = [

@@ -24,7 +24,7 @@ from service.handlers.connections import Connection
 from service.handlers.edge import Edge
 from service.handlers.patience import Patience
 from service.handlers.proxied_clients import ProxiedClients
-from service.log import configure_logging
+from service.log import configure_logging, get_logger
 from service.settings import SettingsError, read_settings
 
 CANCELLED_AFTER_SECONDS = math.ceil(GRACE_SECONDS) + 1
@@ -40,6 +40,8 @@ FILES_BESIDE_CONNECTIONS = 256
 """Open files that are no connections of clients: those to PostgreSQL and Redis, files on their way, the program."""
 
 BACKLOG_CONNECTIONS = 2048
+
+LOG = get_logger("server")
 
 STARTUP_FAILED = 3
 """As `uvicorn.run` says it."""
@@ -60,11 +62,31 @@ class DrainingServer(uvicorn.Server):
         """Listen; what is accepted inherits the patience of the listening socket, on Linux."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        if self._app.metrics_port is not None:
+            await self._listen_for_the_operator(self._app.metrics_port)
         if not hasattr(socket, "TCP_USER_TIMEOUT"):
             return
         for listening in (one for server in self.servers for one in server.sockets or ()):
             with socket.socket(fileno=os.dup(listening.fileno())) as listener:
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS_MAX * 1000)
+
+    async def _listen_for_the_operator(self, port: int) -> None:
+        """Listen on one more port; what came in where, the app sees by the address of the connection itself."""
+        connection = partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        try:
+            listening = await asyncio.get_running_loop().create_server(
+                connection, self.config.host, port, backlog=BACKLOG_CONNECTIONS
+            )
+        except OSError as error:
+            LOG.error("metrics_port.unusable", port=port, error=str(error))  # noqa: TRY400 - the sentence says it all
+            await self.lifespan.shutdown()
+            sys.exit(STARTUP_FAILED)
+        self.servers.append(listening)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; asked twice, end what works at once, and close what is open all the same, which uvicorn would not."""

@@ -96,6 +96,7 @@ def create_app(settings: Settings) -> Edge:
         await database.open()
         cache.start()
         parts.doorbell.start()
+        parts.authenticator.start()
         waker.start()
         streams.start()
         listener.start()
@@ -107,6 +108,7 @@ def create_app(settings: Settings) -> Edge:
             await streams.stop()
             await waker.stop()
             await parts.watch.stop()
+            await parts.authenticator.stop()
             if parts.rates is not None:
                 await parts.rates.stop()
             await parts.doorbell.stop()
@@ -146,15 +148,16 @@ def create_app(settings: Settings) -> Edge:
         logging_config=None,
     )
     cross_origin = CrossOrigin(settings.origins) if settings.origins else None
-    return Edge(app, metrics, drain, cross_origin)
+    return Edge(app, metrics, drain, cross_origin, settings.metrics_port)
 
 
 def _rates(settings: Settings, metrics: Metrics) -> Rates | None:
-    if settings.rate_limit is None and settings.tenant_rate_limit is None:
+    if settings.rate_limit is settings.tenant_rate_limit is settings.bad_credentials is None:
         return None
     return Rates(
         settings.redis_url,
         per_caller=settings.rate_limit,
         per_tenant=settings.tenant_rate_limit,
+        bad_credentials=settings.bad_credentials,
         failures=metrics.rate_failures,
     )

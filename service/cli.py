@@ -15,7 +15,7 @@ import click
 from service import __version__
 from service.checkup import Verdict, check_everything
 from service.commands.api_keys import KeyWish, create_api_key, revoke_api_key
-from service.domain.api_key import DEFAULT_SCOPES, ApiKey
+from service.domain.api_key import BY_COMMAND, DEFAULT_SCOPES, ApiKey
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
 from service.domain.errors import DomainError
 from service.domain.work import Queue
@@ -134,7 +134,7 @@ def _text(characters_max: int) -> Callable[[click.Context, click.Parameter, str 
 @click.option("--expires-in", callback=_lifetime, help="Such as 90d, 12h or 30m. Default: never.")
 def create(tenant: str, name: str, user: str | None, scopes: list[Scope], expires_in: timedelta | None) -> None:
     """Make a key and print its secret, this once."""
-    wish = KeyWish(tenant_id=tenant, name=name, user_id=user, scopes=scopes, lifetime=expires_in)
+    wish = KeyWish(tenant_id=tenant, name=name, user_id=user, scopes=scopes, lifetime=expires_in, created_by=BY_COMMAND)
     key, secret = _in_transaction(lambda tx: create_api_key(tx, wish))
     click.echo(secret)
     click.echo(f"Key {key.id} of tenant {tenant}. The secret is not shown again.", err=True)
@@ -144,18 +144,24 @@ def create(tenant: str, name: str, user: str | None, scopes: list[Scope], expire
 def list_keys() -> None:
     """List all keys, never their secrets."""
     rows = [
-        (str(key.id), tenant, key.name, key.user_id or "-", ",".join(key.scopes), f"…{key.hint}", _state(key))
+        (str(key.id), tenant, key.name, key.user_id or "-", ",".join(key.scopes), f"…{key.hint}", *_story(key))
         for tenant, key in _in_transaction(api_keys.all_keys)
     ]
-    header = ("ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "STATE")
+    header = ("ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "MADE BY", "LAST USED", "STATE")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def _story(key: ApiKey) -> tuple[str, str, str]:
+    last_used = "-" if key.last_used_at is None else f"{key.last_used_at:%Y-%m-%d %H:%M}"
+    return key.created_by or "-", last_used, _state(key)
+
+
 def _state(key: ApiKey) -> str:
     if key.revoked_at is not None:
-        return f"revoked {key.revoked_at:%Y-%m-%d}"
+        by = "" if key.revoked_by is None else f" by {key.revoked_by}"
+        return f"revoked {key.revoked_at:%Y-%m-%d}{by}"
     if key.expires_at is None:
         return "live"
     return f"{'expired' if key.expires_at <= datetime.now(UTC) else 'live until'} {key.expires_at:%Y-%m-%d}"
@@ -165,7 +171,7 @@ def _state(key: ApiKey) -> str:
 @click.argument("key_id", type=click.UUID)
 def revoke(key_id: UUID) -> None:
     """Make the key KEY_ID useless, within one second everywhere."""
-    _in_transaction(lambda tx: revoke_api_key(tx, key_id, tenant_id=None))
+    _in_transaction(lambda tx: revoke_api_key(tx, key_id, tenant_id=None, revoked_by=BY_COMMAND))
     click.echo(f"Key {key_id} is revoked.")
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from service.commands.api_keys import KeyWish, create_api_key
-from service.domain.api_key import digest, new_secret
+from service.domain.api_key import BY_COMMAND, digest, new_secret
 from service.domain.caller import Scope
 from service.store import api_keys
 from service.store.engine import Database
@@ -32,7 +32,9 @@ async def _ensure(database_url: str, folder: Path) -> str:
             if secret and await api_keys.find(tx, digest(secret)) is not None:
                 return secret
             secret = new_secret()
-            wish = KeyWish(tenant_id=TENANT, name=NAME, user_id=None, scopes=[Scope.ADMIN], lifetime=None)
+            wish = KeyWish(
+                tenant_id=TENANT, name=NAME, user_id=None, scopes=[Scope.ADMIN], lifetime=None, created_by=BY_COMMAND
+            )
             await create_api_key(tx, wish, secret)
             # Written before the commit: a file without a key is replaced at the next start, a key without a file
             # could never be shown again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import msgspec
 import structlog
 
+from service.plain_text import plain
 from service.settings import LogLevel
 
 ENCODER = msgspec.json.Encoder(enc_hook=str)
+DELETE = b"\x7f"
 
 
 def configure_logging(level: LogLevel) -> None:
@@ -55,4 +58,11 @@ def get_logger(name: str) -> Any:
 
 
 def _render(_: Any, __: str, event: structlog.typing.EventDict) -> bytes:
-    return ENCODER.encode(event)
+    """The line, in which nothing can move the cursor, turn the writing around or begin another line."""
+    try:
+        line = ENCODER.encode(event)
+    except UnicodeEncodeError:  # half of a surrogate pair is no UTF-8
+        line = json.dumps(msgspec.to_builtins(event, enc_hook=str), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    if line.isascii() and DELETE not in line:  # the encoder escapes the other controls of ASCII
+        return line
+    return plain(line.decode("utf-8", "surrogatepass")).encode()

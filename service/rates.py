@@ -97,6 +97,12 @@ class Windows:
             until_next = min(until_next, (left - math.floor(left)) * self._seconds / window.previous)
         return Standing(allowed, self._limit, max(0, room), whole_seconds_after(until_next))
 
+    def give_back(self, key: str) -> None:
+        """Take back a hit that was let through, if its window is still the present one."""
+        window = self._windows.get(key)
+        if window is not None and window.count:
+            window.count -= 1
+
     def _window(self, key: str, now: float) -> Window:
         window = self._windows.get(key)
         if window is None or now - window.start >= 2 * self._seconds:
@@ -107,6 +113,11 @@ class Windows:
         if len(self._windows) > WINDOWS_MAX:
             self._windows.popitem(last=False)
         return window
+
+
+def windows_of(rate: str) -> Windows:
+    """Counts in memory alone, by a limit such as `60/minute`."""
+    return Windows(parse(rate))
 
 
 class Counted:
@@ -122,11 +133,18 @@ class Rates:
     """The limits that are set, and how everybody stands."""
 
     def __init__(
-        self, redis_url: str, *, per_caller: str | None, per_tenant: str | None, failures: Counter | None = None
+        self,
+        redis_url: str,
+        *,
+        per_caller: str | None,
+        per_tenant: str | None,
+        bad_credentials: str | None = None,
+        failures: Counter | None = None,
     ) -> None:
         self._caller = None if per_caller is None else Counted(parse(per_caller), "caller")
         self._address = None if per_caller is None else Counted(parse(per_caller), "address")
         self._tenant = None if per_tenant is None else Counted(parse(per_tenant), "tenant")
+        self._bad = None if bad_credentials is None else Counted(parse(bad_credentials), "bad")
         self._failures = failures
         pool = ConnectionPool.from_url(
             redis_url,
@@ -157,6 +175,10 @@ class Rates:
     async def count_address(self, address: str | None) -> Standing | None:
         """Count a request of somebody unknown, by where it comes from; None: no limit is set."""
         return None if self._address is None else await self._hit(self._address, site_of(address))
+
+    async def count_bad_credentials(self, address: str | None) -> Standing | None:
+        """Count credentials that proved nothing, by where they come from; None: no limit is set."""
+        return None if self._bad is None else await self._hit(self._bad, site_of(address))
 
     async def stop(self) -> None:
         """Ask no more."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -35,6 +36,7 @@ VARIABLES = {
     "redis_url": "REDIS_URL",
     "host": "HOST",
     "port": "PORT",
+    "metrics_port": "HOLDFAST_METRICS_PORT",
     "data_dir": "HOLDFAST_DATA_DIR",
     "log_level": "HOLDFAST_LOG_LEVEL",
     "database_connections": "HOLDFAST_DATABASE_CONNECTIONS",
@@ -52,6 +54,7 @@ VARIABLES = {
     "cache": "HOLDFAST_CACHE",
     "rate_limit": "HOLDFAST_RATE_LIMIT",
     "tenant_rate_limit": "HOLDFAST_TENANT_RATE_LIMIT",
+    "bad_credentials_limit": "HOLDFAST_BAD_CREDENTIALS_LIMIT",
     "trusted_proxies": "HOLDFAST_TRUSTED_PROXIES",
     "address_connections": "HOLDFAST_ADDRESS_CONNECTIONS",
     "tenant_streams": "HOLDFAST_TENANT_STREAMS",
@@ -71,6 +74,11 @@ JWT_SECRET_BYTES_MIN = 32
 
 RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 """Up to 999,999,999, which nobody reaches: a limit, and never a number that Redis cannot count to."""
+
+NO_LIMIT = "off"
+
+BAD_CREDENTIALS_LIMIT = "60/minute"
+"""From one address: a client whose key was revoked, and people who mistype, need fewer; guessing gets nowhere."""
 
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?")
 """As browsers write it (RFC 6454, section 6.2): ASCII, lower case; of apps, too, such as `capacitor://localhost`."""
@@ -112,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
+    metrics_port: Annotated[int, Meta(ge=1, le=PORT_MAX)] | None = None
     data_dir: Path = Path(".holdfast")
     log_level: LogLevel = LogLevel.INFO
     database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
@@ -129,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cache: Switch = Switch.ON
     rate_limit: str | None = None
     tenant_rate_limit: str | None = None
+    bad_credentials_limit: str = BAD_CREDENTIALS_LIMIT
     trusted_proxies: str | None = None
     address_connections: Annotated[int, Meta(ge=1, le=CONNECTIONS_SETTING_MAX)] = CONNECTIONS_PER_ADDRESS_MAX
     tenant_streams: Annotated[int, Meta(ge=1, le=STREAMS_MAX)] = STREAMS_PER_TENANT_MAX
@@ -152,6 +162,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def origins(self) -> list[str]:
         """Whose pages browsers may let read what is answered: exact origins, or `*` alone for all; none: off."""
         return _listed(self.cors_origins)
+
+    @property
+    def bad_credentials(self) -> str | None:
+        """How many bad credentials an address may send in which time; None: as many as it likes."""
+        return None if self.bad_credentials_limit == NO_LIMIT else self.bad_credentials_limit
 
     @property
     def clamd_address(self) -> tuple[str, int] | None:
@@ -212,8 +227,8 @@ def _check(settings: Settings) -> None:
             f"HOLDFAST_JWT_SECRET has fewer than {JWT_SECRET_BYTES_MIN} bytes, too few for HS256. "
             "Make one with: openssl rand -base64 48"
         )
-    if settings.jwt_jwks_url is not None and not settings.jwt_jwks_url.startswith(("https://", "http://")):
-        raise SettingsError("HOLDFAST_JWT_JWKS_URL must be the http(s) address of a JWKS document.")
+    if settings.jwt_jwks_url is not None:
+        _check_jwks_url(settings.jwt_jwks_url)
     if settings.storage_url is not None and re.fullmatch(r"s3://[^/]+(/.*)?", settings.storage_url) is None:
         raise SettingsError("HOLDFAST_STORAGE_URL must name a bucket, such as s3://bucket/prefix (or leave it unset).")
     if settings.clamd is not None and not _is_host_and_port(settings.clamd):
@@ -224,14 +239,38 @@ def _check(settings: Settings) -> None:
             "HOLDFAST_FAULT must be before_commit, after_commit, after_push or mid_upload, or one of these with the "
             "number of its passing, such as after_commit:3. Unset it wherever the service is to live."
         )
+    if settings.metrics_port == settings.port:
+        raise SettingsError("HOLDFAST_METRICS_PORT must be another port than PORT.")
     _check_limits(settings)
     _check_origins(settings)
+
+
+def _check_jwks_url(url: str) -> None:
+    try:
+        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname
+    except ValueError:
+        scheme, host = "", None
+    if scheme not in {"https", "http"} or not host:
+        raise SettingsError("HOLDFAST_JWT_JWKS_URL must be the https address of a JWKS document.")
+    if scheme == "http" and not _is_loopback(host):
+        raise SettingsError(
+            "HOLDFAST_JWT_JWKS_URL begins with http://, so anybody on the way could put in keys of their own and sign "
+            "tokens with them. Use https:// (http:// is taken for this machine alone, such as http://127.0.0.1:9000/keys)."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_limits(settings: Settings) -> None:
     for variable, rate in (
         ("HOLDFAST_RATE_LIMIT", settings.rate_limit),
         ("HOLDFAST_TENANT_RATE_LIMIT", settings.tenant_rate_limit),
+        ("HOLDFAST_BAD_CREDENTIALS_LIMIT", settings.bad_credentials),
     ):
         if rate is not None and RATE.fullmatch(rate) is None:
             raise SettingsError(

@@ -17,6 +17,7 @@ from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
 from service.embedded import launch
+from service.plain_text import plain
 
 FIRST_DELAY_SECONDS = 0.2  # at once for a person, and long enough that a broken program does not spin
 LONGEST_DELAY_SECONDS = 5.0
@@ -138,7 +139,8 @@ class _Member:
 
     async def _next_line(self, lines: asyncio.StreamReader) -> str:
         try:
-            return (await lines.readline()).decode(errors="replace")
+            line = (await lines.readline()).decode(errors="replace")
+            return plain(line.rstrip("\r\n")) + "\n" if line else line
         except ValueError:
             return "(a line that is too long was left out)\n"
 

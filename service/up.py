@@ -79,6 +79,8 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     port = _port(environment.get("PORT") or DEFAULT_PORT)
     _check_settings(environment)
     _check_free(host, port)
+    if environment.get("HOLDFAST_METRICS_PORT"):
+        _check_free(host, int(environment["HOLDFAST_METRICS_PORT"]), "HOLDFAST_METRICS_PORT")
     processes = _processes()
     folder = prepare(Path(environment.get("HOLDFAST_DATA_DIR") or DEFAULT_FOLDER))
     given = Endpoints(environment.get("DATABASE_URL") or None, environment.get("REDIS_URL") or None)
@@ -127,7 +129,7 @@ def _check_settings(environment: Mapping[str, str]) -> None:
         raise UpError(str(error)) from None
 
 
-def _check_free(host: str, port: int) -> None:
+def _check_free(host: str, port: int, variable: str = "PORT") -> None:
     """Raise UpError unless host and port can be listened on; a server would fail later, and less clearly."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -138,9 +140,9 @@ def _check_free(host: str, port: int) -> None:
         if error.errno == errno.EADDRINUSE:
             other = port + 1 if port < PORT_MAX else port - 1
             raise UpError(
-                f"Port {port} of {host} is in use: stop what uses it, or take another one: PORT={other} make up"
+                f"Port {port} of {host} is in use: stop what uses it, or take another one: {variable}={other} make up"
             ) from None
-        raise UpError(f"Cannot listen on port {port} of {host} ({error.strerror}): set HOST and PORT.") from None
+        raise UpError(f"Cannot listen on port {port} of {host} ({error.strerror}): set HOST and {variable}.") from None
 
 
 def _processes() -> dict[str, str]:

@@ -34,7 +34,7 @@ from service.domain.caller import Caller, CallerKind, Scope
 from service.embedded.servers import EmbeddedServers
 from service.handlers.edge import Edge
 from service.queue import open_queue
-from service.settings import Settings, Switch
+from service.settings import NO_LIMIT, Settings, Switch
 from service.store import migrate
 from service.store.engine import Database, Tx
 
@@ -223,6 +223,7 @@ def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPat
         jwt_issuer="https://issuer.test",
         jwt_audience="holdfast",
         cache=Switch.OFF if TEST_CACHE == "off" else Switch.ON,
+        bad_credentials_limit=NO_LIMIT,  # all tests come from one address
     )
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from service.cli import main
 from service.domain.api_key import digest
 from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.ticket import Credential
 from service.domain.work import Queue
 from service.store import api_keys
 from service.store.engine import Database
@@ -55,7 +56,7 @@ def run_sql(url: str, text: str, *arguments: Any) -> list[asyncpg.Record]:
 
 
 def caller_of(url: str, secret: str) -> Caller | None:
-    async def find() -> Caller | None:
+    async def find() -> Credential | None:
         database = Database(url, connections_max=1)
         await database.open()
         try:
@@ -64,7 +65,8 @@ def caller_of(url: str, secret: str) -> Caller | None:
         finally:
             await database.close()
 
-    return asyncio.run(find())
+    found = asyncio.run(find())
+    return None if found is None else found.caller
 
 
 def new_key(holdfast: Holdfast, *options: str) -> tuple[str, str]:
@@ -151,11 +153,13 @@ def test_the_list_shows_every_key_and_no_secret(holdfast: Holdfast, own_database
 
     assert listed.exit_code == 0
     header, *rows = listed.stdout.splitlines()
-    assert header.split() == ["ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "STATE"]
+    assert re.split(r"  +", header) == [
+        "ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "MADE BY", "LAST USED", "STATE"
+    ]  # fmt: skip
     assert len(rows) == len(keys)
     for state, (secret, id_) in keys.items():
         (row,) = (row for row in rows if id_ in row)
-        assert re.search(rf"  {state}( \d{{4}}-\d\d-\d\d)?$", row)
+        assert re.search(rf"  command  +-  +{state}( \d{{4}}-\d\d-\d\d)?( by command)?$", row)
         assert f"…{secret[-4:]}" in row
         assert secret not in listed.output
 

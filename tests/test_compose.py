@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import VARIABLES, read_settings
+from service.app import create_app
+from service.settings import BAD_CREDENTIALS_LIMIT, VARIABLES, Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -105,6 +106,30 @@ def test_only_what_listens_is_asked_for_its_health() -> None:
 
 def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
+
+
+def let_through(path: str) -> bool:
+    """Whether the Caddyfile passes a path on: by a prefix with `*`, or exactly."""
+    caddyfile = (ROOT / "deploy" / "Caddyfile").read_text()
+    (patterns,) = re.findall(r"@callers path (.+)", caddyfile)
+    return any(path.startswith(one[:-1]) if one.endswith("*") else path == one for one in patterns.split())
+
+
+def test_the_proxy_lets_through_every_page_but_the_metrics() -> None:
+    app = create_app(Settings(database_url="postgresql://", redis_url="redis://")).app
+    paths = {route.path_format for route in app.routes}
+
+    assert {path for path in paths if not let_through(path)} == {"/metrics"}
+    assert not any(map(let_through, ("/", "/metrics/", "/metrics%2f", "//metrics", "/apix", "/schemas")))
+
+
+def test_the_proxy_is_believed_so_that_clients_are_told_apart() -> None:
+    settings = read_settings(
+        {name: filled_in(value) for name, value in OURS["web"]["environment"].items() if value is not None}
+    )
+
+    assert settings.bad_credentials == BAD_CREDENTIALS_LIMIT
+    assert settings.proxies
 
 
 def test_addresses_inside_name_services_that_exist() -> None:

@@ -44,6 +44,8 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_CLAMD": "localhost:3310",
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
+            "HOLDFAST_BAD_CREDENTIALS_LIMIT": "5/hour",
+            "HOLDFAST_METRICS_PORT": "9100",
             "HOLDFAST_TRUSTED_PROXIES": "10.0.0.7, 192.168.0.0/24,::1",
             "HOLDFAST_ADDRESS_CONNECTIONS": "500",
             "HOLDFAST_TENANT_STREAMS": "2000",
@@ -66,6 +68,8 @@ def test_every_variable_sets_its_field():
         tenant_rows_bytes=0,
         tenant_connections=500,
         search_seconds=0.5,
+        metrics_port=9100,
+        bad_credentials_limit="5/hour",
         jwt_secret=SECRET,
         jwt_jwks_url="https://issuer.example/keys",
         jwt_issuer="https://issuer.example",
@@ -105,6 +109,29 @@ def test_an_empty_variable_counts_as_unset_and_foreign_variables_do_not_matter()
     assert read_settings(empty | MINIMAL | {"PATH": "/bin", "holdfast_x": "1"}) == read_settings(MINIMAL)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "localhost", "[::1]"])
+def test_a_jwks_document_may_come_by_http_from_this_machine(host: str):
+    url = f"http://{host}:9000/keys"
+
+    assert read_settings(MINIMAL | {"HOLDFAST_JWT_JWKS_URL": url}).jwt_jwks_url == url
+
+
+@pytest.mark.parametrize("host", ["issuer.example", "10.0.0.1", "127.0.0.1.example", "localhost.example", "[::2]"])
+def test_a_jwks_document_comes_from_elsewhere_by_https_alone(host: str):
+    with pytest.raises(SettingsError, match="Use https://"):
+        read_settings(MINIMAL | {"HOLDFAST_JWT_JWKS_URL": f"http://{host}/keys"})
+
+
+def test_the_operators_port_is_another_one():
+    with pytest.raises(SettingsError, match="another port than PORT"):
+        read_settings(MINIMAL | {"PORT": "9100", "HOLDFAST_METRICS_PORT": "9100"})
+
+
+def test_bad_credentials_are_limited_unless_that_is_switched_off():
+    assert read_settings(MINIMAL).bad_credentials == "60/minute"
+    assert read_settings(MINIMAL | {"HOLDFAST_BAD_CREDENTIALS_LIMIT": "off"}).bad_credentials is None
+
+
 @pytest.mark.parametrize("scheme", ["postgres://", "postgresql://", "postgresql+asyncpg://"])
 def test_every_usual_scheme_of_postgresql_is_taken(scheme: str):
     url = f"{scheme}user:password@host/name?sslmode=require"
@@ -137,6 +164,10 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("REDIS_URL", ""),
         ("REDIS_URL", "host:6379"),
         ("REDIS_URL", "http://host"),
+        ("HOLDFAST_JWT_JWKS_URL", "https://"),
+        ("HOLDFAST_JWT_JWKS_URL", "https://[::1/keys"),
+        ("HOLDFAST_BAD_CREDENTIALS_LIMIT", "none"),
+        ("HOLDFAST_METRICS_PORT", "65536"),
         ("PORT", "http"),
         ("PORT", "0"),
         ("PORT", "-1"),

@@ -32,6 +32,10 @@ WITH_GRANDCHILD = (
     "print('pid', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid); "
     "os.wait()"
 )
+WRITE_ON_THE_TERMINAL = (
+    r"import sys, time; sys.stdout.buffer.write('a\tb\x1b[2J\x7f\x9b2J\u202e\u2028\U000e0001é\n'.encode()); "
+    "sys.stdout.flush(); time.sleep(600)"
+)
 FAIL = "print('the reason'); raise SystemExit(3)"
 
 
@@ -79,6 +83,13 @@ def test_a_killed_process_starts_again_and_the_others_stay(supervise: Callable[.
     assert "alpha was ended by SIGKILL; it starts again in 0.2 s" in one.text()
     assert len(one.pids("beta")) == 1
     assert one.text().count("all started") == 1
+
+
+def test_what_a_process_prints_moves_nothing_on_the_terminal(supervise: Callable[..., Supervised]) -> None:
+    one = supervise(alpha=WRITE_ON_THE_TERMINAL)
+    one.wait_for(lambda: "é" in one.text())
+
+    assert "a\tb\\u001b[2J\\u007f\\u009b2J\\u202e\\u2028\\udb40\\udc01é\n" in one.text()
 
 
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])

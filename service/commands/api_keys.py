@@ -23,6 +23,7 @@ class KeyWish(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None
     scopes: list[Scope]
     lifetime: timedelta | None
+    created_by: str | None = None
 
 
 async def create_api_key(tx: Tx, wish: KeyWish, secret: str | None = None) -> tuple[ApiKey, str]:
@@ -39,18 +40,24 @@ async def create_api_key(tx: Tx, wish: KeyWish, secret: str | None = None) -> tu
             digest=digest(secret),
             hint=secret[-HINT_CHARACTERS:],
             lifetime=wish.lifetime,
+            created_by=wish.created_by,
         ),
     )
     return key, secret
 
 
-async def revoke_api_key(tx: Tx, key_id: UUID, *, tenant_id: str | None) -> bytes:
+async def revoke_api_key(tx: Tx, key_id: UUID, *, tenant_id: str | None, revoked_by: str | None = None) -> bytes:
     """Make a key useless; the digest of its secret. `tenant_id` None: the operator's own command, any tenant.
 
     Raises:
         ApiKeyNotFound: the tenant has no such key.
     """
-    revoked = await store.revoke(tx, key_id, tenant_id)
+    revoked = await store.revoke(tx, key_id, tenant_id, revoked_by)
     if revoked is None:
         raise ApiKeyNotFound
     return revoked
+
+
+async def note_uses(tx: Tx, seconds_ago: dict[UUID, float]) -> None:
+    """Keep when keys were used last; each at most once in five minutes."""
+    await store.note_uses(tx, seconds_ago)

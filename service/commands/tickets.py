@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from service.domain.errors import SessionNotFound, Unauthenticated
+from service.domain.errors import Denial, SessionNotFound, Unauthenticated
 from service.domain.ticket import Credential, Ticket, digest, new_ticket
 from service.store import events, tickets
 from service.store.engine import Tx
@@ -24,16 +24,9 @@ async def issue_ticket(tx: Tx, credential: Credential, session_id: UUID | None) 
     return Ticket(ticket, await tickets.add(tx, digest(ticket), credential, session_id))
 
 
-async def read_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> Credential:
-    """Whom a ticket was issued to, and by what proof; it can still be used.
-
-    Raises:
-        Unauthenticated: it is not for this stream, its time is over, or it was used.
-    """
-    credential = await tickets.find(tx, digest(ticket), session_id)
-    if credential is None:
-        raise Unauthenticated(NOT_VALID)
-    return credential
+async def read_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> Credential | None:
+    """Whom a ticket was issued to, and by what proof; None: it is not for this stream, is over, or was used."""
+    return await tickets.find(tx, digest(ticket), session_id)
 
 
 async def use_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> None:
@@ -43,4 +36,4 @@ async def use_ticket(tx: Tx, ticket: str, session_id: UUID | None) -> None:
         Unauthenticated: it is not for this stream, its time is over, or it was used.
     """
     if not await tickets.redeem(tx, digest(ticket), session_id):
-        raise Unauthenticated(NOT_VALID)
+        raise Unauthenticated(NOT_VALID, denial=Denial.TICKET_INVALID)

@@ -25,6 +25,7 @@ class WebhookWish(msgspec.Struct, frozen=True, kw_only=True):
     description: str | None
     ordering: Ordering
     disabled: bool
+    created_by: str | None = None
 
 
 async def create_webhook(tx: Tx, wish: WebhookWish) -> tuple[Webhook, str]:

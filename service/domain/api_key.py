@@ -20,13 +20,20 @@ SECRET_CHARACTERS = 43
 HINT_CHARACTERS = 4
 """Enough to tell two keys apart in a list, useless for guessing the rest."""
 
+BY_COMMAND = "command"
+"""Who makes and revokes keys from the operator's command line, for which there are no credentials."""
+
 KeyName = Annotated[str, msgspec.Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
 DEFAULT_SCOPES = (Scope.SESSIONS_READ, Scope.SESSIONS_WRITE)
 """What an agent's runtime needs; deciding on tool calls and administration are asked for by name."""
 
 
 class ApiKey(msgspec.Struct, frozen=True):
-    """What is known of a key once its secret has been shown: never the secret itself."""
+    """What is known of a key once its secret has been shown: never the secret itself.
+
+    `created_by` and `revoked_by` name `key:` and the id of a key, `user:` and the subject of a token, or `command` for
+    the operator's own; null where it was not kept. `last_used_at` is late by a few minutes.
+    """
 
     id: UUID
     name: str
@@ -36,6 +43,9 @@ class ApiKey(msgspec.Struct, frozen=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    created_by: str | None
+    revoked_by: str | None
+    last_used_at: datetime | None
 
 
 def new_secret() -> str:

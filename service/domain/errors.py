@@ -5,6 +5,7 @@ HTTP statuses are not decided here; one table in `handlers/problems.py` maps eac
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import msgspec
@@ -48,10 +49,27 @@ class InvalidCursor(DomainError):
     code = "invalid_cursor"
 
 
+class Denial(StrEnum):
+    """Why credentials were refused, in one word for the log; callers read a sentence."""
+
+    MISSING = "missing"
+    MALFORMED = "malformed"
+    KEY_UNKNOWN = "key_unknown"
+    NOT_LOOKED_UP = "not_looked_up"
+    JWT_INVALID = "jwt_invalid"
+    JWT_KEY_UNKNOWN = "jwt_key_unknown"
+    JWT_CLAIMS = "jwt_claims"
+    TICKET_INVALID = "ticket_invalid"
+
+
 class Unauthenticated(DomainError):
     """Send an API key or a token as 'Authorization: Bearer …'."""
 
     code = "unauthenticated"
+
+    def __init__(self, detail: str | None = None, *, denial: Denial = Denial.MALFORMED) -> None:
+        super().__init__(detail)
+        self.denial = denial
 
 
 class InsufficientScope(DomainError):
@@ -290,6 +308,10 @@ class ProcessFull(Unavailable):
 
 class Stopping(Unavailable):
     """This process is about to stop; try again, and another one answers, or this one once it is back."""
+
+
+class IssuerAway(Unavailable):
+    """The keys that sign tokens cannot be fetched right now; try again."""
 
 
 class StorageUnavailable(Unavailable):

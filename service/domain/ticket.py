@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from datetime import datetime
+from uuid import UUID
 
 import msgspec
 
@@ -21,12 +22,19 @@ TICKET_SECONDS = 60
 class Credential(msgspec.Struct, frozen=True):
     """What proved who calls, so that it can be asked later whether it still does.
 
-    `key_digest`: of an API key. `ends`: when a token is over, in seconds since 1970.
+    `key_digest` and `key_id`: of an API key. `ends`: when a token is over, in seconds since 1970; `issuer`: of a token.
     """
 
     caller: Caller
     key_digest: bytes | None = None
     ends: float | None = None
+    key_id: UUID | None = None
+    issuer: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Whom a row names as its author: `key:` and an id, or `user:` and the subject of a token."""
+        return f"user:{self.caller.subject}" if self.key_id is None else f"key:{self.key_id}"
 
 
 class Ticket(msgspec.Struct, frozen=True):

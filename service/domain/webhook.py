@@ -67,7 +67,11 @@ class DisabledReason(StrEnum):
 
 
 class Webhook(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint of a tenant. An empty `event_types` wants all. Its secret is shown when it is made, never again."""
+    """An endpoint of a tenant. An empty `event_types` wants all. Its secret is shown when it is made, never again.
+
+    `created_by` names `key:` and the id of an API key, or `user:` and the subject of a token; null where that was not
+    kept.
+    """
 
     id: UUID
     url: str
@@ -81,6 +85,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True):
     old_secret_expires_at: datetime | None
     created_at: datetime
     updated_at: datetime
+    created_by: str | None
 
 
 def fault_of_url(url: str, *, allows_private: bool) -> str | None:

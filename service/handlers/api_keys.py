@@ -16,7 +16,8 @@ from service.domain.api_key import DEFAULT_SCOPES, ApiKey, KeyName
 from service.domain.caller import Scope
 from service.domain.errors import ApiKeyNotFound
 from service.domain.session import UserId
-from service.handlers.authentication import caller_of, requires
+from service.handlers.answer_headers import NO_STORE
+from service.handlers.authentication import caller_of, credential_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.connecting import reading
 from service.handlers.cursors import (
@@ -66,11 +67,12 @@ async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey])
         user_id=data.user_id,
         scopes=data.scopes,
         lifetime=None if data.expires_in_days is None else timedelta(days=data.expires_in_days),
+        created_by=credential_of(request).name,
     )
 
     async def effect(tx: Any) -> Answer:
         key, secret = await commands.create_api_key(tx, wish)
-        return Answer.of(CreatedApiKey(key, secret), status=201, changed=False)
+        return Answer.of(CreatedApiKey(key, secret), status=201, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
 
@@ -98,11 +100,12 @@ async def list_api_keys(
 )
 async def revoke_api_key(request: HoldfastRequest, key_id: FromPath[str]) -> Response[None]:
     """Revoke a key: within one second no process takes it any more. Revoking it again changes nothing."""
-    wanted = identifier(key_id, ApiKeyNotFound)
+    wanted, credential = identifier(key_id, ApiKeyNotFound), credential_of(request)
     revoked: list[bytes] = []
 
     async def effect(tx: Any) -> Answer:
-        revoked.append(await commands.revoke_api_key(tx, wanted, tenant_id=caller_of(request).tenant_id))
+        tenant_id = credential.caller.tenant_id
+        revoked.append(await commands.revoke_api_key(tx, wanted, tenant_id=tenant_id, revoked_by=credential.name))
         return Answer(status=204, changed=False)
 
     response = await write(request, effect)

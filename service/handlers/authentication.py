@@ -15,10 +15,13 @@ from litestar.handlers.base import BaseRouteHandler
 
 from service.domain.api_key import PREFIX, digest
 from service.domain.caller import Caller, Scope
-from service.domain.errors import InvalidRequest, Unauthenticated, Unavailable
+from service.domain.errors import Denial, InvalidRequest, Unauthenticated, Unavailable
 from service.domain.ticket import Credential
+from service.handlers.key_uses import KeyUses
+from service.handlers.look_ups import LookUps
 from service.handlers.queries import QUERY_FAULTS_KEY, query_faults
-from service.handlers.rate_limits import counted
+from service.handlers.rate_limits import address_of, counted
+from service.handlers.request_lines import CREDENTIAL_KEY
 from service.handlers.tokens import LEEWAY_SECONDS, TokenVerifier
 from service.settings import Settings
 from service.store import api_keys
@@ -31,10 +34,9 @@ and an agent that sends a hundred requests a second costs one look-up a second.
 """
 
 TRUSTED_CREDENTIALS_MAX = 10_000
-"""Two megabytes of memory; when it is full, all are verified anew."""
+"""Three megabytes of memory; when one more comes, the one that was verified longest ago is forgotten."""
 
-CREDENTIAL_KEY = "holdfast.credential"
-"""Where the guard leaves the caller, and what proved it, in the ASGI scope."""
+UNKNOWN = "This API key is unknown, expired or revoked."
 
 
 class _Trusted(msgspec.Struct, frozen=True):
@@ -49,27 +51,36 @@ class Authenticator:
         self._database = database
         self._tokens = TokenVerifier(settings)
         self._trusted: dict[bytes, _Trusted] = {}
+        """What was verified last, by its digest; also once its second is over: what was good is worth a look."""
+        self.look_ups = LookUps(settings.bad_credentials)
+        """Of what this process has never seen to be good."""
+        self.uses = KeyUses(database)
 
-    async def credential_of(self, authorization: str | None) -> Credential:
-        """The caller that an Authorization header proves, and by what.
+    async def credential_of(self, authorization: str | None, address: str | None) -> Credential:
+        """The caller that an Authorization header from `address` proves, and by what.
 
         Raises:
-            Unauthenticated: there is none, or it is not valid.
+            Unauthenticated: there is none, or it is not valid; NotLookedUp: too many such have come from there.
             Unavailable: it cannot be verified right now.
         """
-        scheme, _, credentials = (authorization or "").partition(" ")
+        if authorization is None:
+            raise Unauthenticated(denial=Denial.MISSING)
+        scheme, _, credentials = authorization.partition(" ")
         credentials = credentials.strip()
         if scheme.lower() != "bearer" or not credentials:
-            raise Unauthenticated
+            raise Unauthenticated(denial=Denial.MALFORMED)
         fingerprint = hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
         now = time.monotonic()
         trusted = self._trusted.get(fingerprint)
         if trusted is not None and trusted.until > now:
             return trusted.credential
-        credential, seconds = await self._verify(credentials)
-        if len(self._trusted) >= TRUSTED_CREDENTIALS_MAX:
-            self._trusted.clear()
-        self._trusted[fingerprint] = _Trusted(credential, now + seconds)
+        if credentials.startswith(PREFIX):
+            credential = await self._look_up(digest(credentials), address, was_good=trusted is not None)
+            seconds = TRUSTED_SECONDS
+        else:
+            credential = await self._tokens.credential_of(credentials)
+            seconds = min(TRUSTED_SECONDS, max(0.0, (credential.ends or 0.0) - time.time()))
+        self._trust(fingerprint, _Trusted(credential, now + seconds))
         return credential
 
     async def still_holds(self, credential: Credential) -> bool:
@@ -94,16 +105,32 @@ class Authenticator:
         """Forget a key at once: it was revoked through this process."""
         self._trusted.pop(key_digest, None)
 
-    async def _verify(self, credentials: str) -> tuple[Credential, float]:
-        if not credentials.startswith(PREFIX):
-            caller, ends = await self._tokens.caller_of(credentials)
-            return Credential(caller, ends=ends), min(TRUSTED_SECONDS, max(0.0, ends - time.time()))
-        key_digest = digest(credentials)
-        async with self._database.connect() as tx:
-            found = await api_keys.find(tx, key_digest)
+    def start(self) -> None:
+        """Begin to keep when keys are used."""
+        self.uses.start()
+
+    async def stop(self) -> None:
+        """Fetch no more keys of tokens, and keep the last uses of API keys."""
+        await self._tokens.stop()
+        await self.uses.stop()
+
+    async def _look_up(self, key_digest: bytes, address: str | None, *, was_good: bool) -> Credential:
+        async def look() -> Credential | None:
+            async with self._database.connect() as tx:
+                return await api_keys.find(tx, key_digest)
+
+        found = await (look() if was_good else self.look_ups.find(key_digest, address, look))
         if found is None:
-            raise Unauthenticated("This API key is unknown, expired or revoked.")
-        return Credential(found, key_digest), TRUSTED_SECONDS
+            self._trusted.pop(key_digest, None)
+            raise Unauthenticated(UNKNOWN, denial=Denial.KEY_UNKNOWN)
+        self.uses.note(found)
+        return found
+
+    def _trust(self, fingerprint: bytes, trusted: _Trusted) -> None:
+        self._trusted.pop(fingerprint, None)
+        if len(self._trusted) >= TRUSTED_CREDENTIALS_MAX:
+            del self._trusted[next(iter(self._trusted))]
+        self._trusted[fingerprint] = trusted
 
 
 def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
@@ -115,7 +142,7 @@ def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[Non
 
     async def admit(request: Request[Any, Any, Any]) -> None:
         authenticator: Authenticator = request.app.state.parts.authenticator
-        proof = authenticator.credential_of(request.headers.get("authorization"))
+        proof = authenticator.credential_of(request.headers.get("authorization"), address_of(request))
         let_in(request, await counted(request, proof), scopes)
 
     admit.scopes = scopes  # type: ignore[attr-defined]  # read by `scopes_of`
@@ -123,13 +150,12 @@ def requires(*scopes: Scope) -> Callable[[Request[Any, Any, Any]], Awaitable[Non
 
 
 def let_in(request: Request[Any, Any, Any], credential: Credential, scopes: tuple[Scope, ...]) -> None:
-    """Leave the caller in the request, unless it lacks all of `scopes` or its query has a fault.
+    """Let the caller pass, unless it lacks all of `scopes` or its query has a fault.
 
     Raises:
         InsufficientScope, InvalidRequest.
     """
     credential.caller.require_any(scopes)
-    request.scope[CREDENTIAL_KEY] = credential  # type: ignore[literal-required]  # ASGI lets apps add keys
     if request.scope["query_string"]:
         _check_query(request, request.route_handler)
 

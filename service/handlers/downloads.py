@@ -16,8 +16,7 @@ from service.domain.errors import AttachmentNotFound, Fault, InvalidRequest, Ran
 from service.handlers.head_requests import wants_head_only
 from service.store.blobs import Stored
 
-SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
+SAFE_HEADERS = {  # and `nosniff`, which is on every answer
     "Content-Security-Policy": "sandbox; default-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-cache",

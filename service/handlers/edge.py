@@ -10,22 +10,29 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from typing import Any
 
+from litestar import Litestar
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 
-from service.domain.errors import DomainError, Stopping
+from service.domain.errors import DomainError, NotFound, Stopping
 from service.draining import GRACE_SECONDS, Drain
+from service.handlers.addresses import nowhere
+from service.handlers.answer_headers import CACHE_CONTROL, NOSNIFF, PRIVATE
+from service.handlers.canonical_paths import is_canonical
 from service.handlers.cross_origin import CrossOrigin, is_preflight
 from service.handlers.head_requests import as_get, without_body
 from service.handlers.identifiers import canonical_path
 from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
+from service.handlers.request_lines import fields_of
 from service.handlers.slow_bodies import in_time
 from service.ids import new_id
 from service.log import get_logger
 from service.metrics import Metrics
+from service.rates import Standing
 
 VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """Any id that proxies and tracers make; nothing that could break a log line or a header."""
@@ -33,6 +40,8 @@ VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 UNROUTED = "unrouted"
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines would only hide the others."""
+
+API, HEALTH, METRICS = "/api/", "/health/", "/metrics"
 
 WITH_BODY = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 """What may send a body that somebody reads; of the others it is dropped as it comes."""
@@ -44,6 +53,7 @@ LAST_ANSWER_SECONDS = 1.0
 """For a client to take the last answer of a process that stops."""
 
 CLOSE = (b"connection", b"close")
+Header = tuple[bytes, bytes]
 
 LOG = get_logger("http")
 
@@ -51,13 +61,22 @@ LOG = get_logger("http")
 class Edge:
     """Wraps the whole app, so that whatever comes in is counted once and logged once."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, drain: Drain, cross_origin: CrossOrigin | None = None) -> None:
+    def __init__(
+        self,
+        app: Litestar,
+        metrics: Metrics,
+        drain: Drain,
+        cross_origin: CrossOrigin | None = None,
+        metrics_port: int | None = None,
+    ) -> None:
         self.app = app
         self.drain = drain
         """For the server to start when it is asked to stop."""
         self.cross_origin = cross_origin
         """What pages of other origins may read; None: browsers keep every answer from them."""
         self.metrics = metrics
+        self.metrics_port = metrics_port
+        """Where the operator's pages are asked for, for the server to listen on; None: on the port of all others."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -71,7 +90,7 @@ class Edge:
         scope["path"] = canonical_path(scope["path"])
         request_id = _request_id(scope)
         scope[REQUEST_ID_KEY] = request_id  # type: ignore[literal-required]  # ASGI lets apps add keys
-        headers = [(b"x-request-id", request_id.encode())]
+        headers = [(b"x-request-id", request_id.encode()), NOSNIFF]
         if self.cross_origin is not None:
             headers += self.cross_origin.headers_for(scope)
         status, answered = 0, 0.0
@@ -80,11 +99,7 @@ class Edge:
             nonlocal status, answered
             if message["type"] == "http.response.start":
                 status, answered = message["status"], time.perf_counter()
-                standing: Any = scope.get(STANDING_KEY)
-                sent = [*message["headers"], *headers, *(headers_of(standing) if standing else ())]
-                if self.drain.has_started and CLOSE not in sent:
-                    sent.append(CLOSE)
-                message["headers"] = sent
+                message["headers"] = self._headers_of(scope, message["headers"], headers)
             await send(message)
 
         taken = in_time(receive, self.drain) if method in WITH_BODY else receive
@@ -102,11 +117,34 @@ class Edge:
         finally:
             self._record(scope, method, status, started, answered, request_id)
 
+    def _headers_of(self, scope: Any, given: Iterable[Header], ours: list[Header]) -> list[Header]:
+        """What goes on an answer: what it says itself, what all answers say, and what is left of a limit."""
+        standing: Standing | None = scope.get(STANDING_KEY)
+        headers = [*given, *ours, *(headers_of(standing) if standing else ())]
+        if scope["path"].startswith(API) and not any(name == CACHE_CONTROL for name, _ in headers):
+            headers.append(PRIVATE)
+        if self.drain.has_started and CLOSE not in headers:
+            headers.append(CLOSE)
+        return headers
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.cross_origin is not None and is_preflight(scope):
             await self.cross_origin.answer_preflight(scope, send)
+        elif not is_canonical(scope["raw_path"]):
+            await _refuse(scope, send, NotFound(nowhere(self.app, scope["path"])))
+        elif not self._is_served_here(scope):
+            await _refuse(scope, send, NotFound())
         else:
             await self.app(scope, receive, send)
+
+    def _is_served_here(self, scope: Any) -> bool:
+        """Where there is a port for the operator: whether it came in at the port that its page belongs to."""
+        if self.metrics_port is None:
+            return True
+        path: str = scope["path"]
+        if scope["server"][1] == self.metrics_port:
+            return path == METRICS or path.startswith(HEALTH)
+        return path != METRICS
 
     def _record(self, scope: Any, method: str, status: int, started: float, answered: float, request_id: str) -> None:
         route = scope.get("path_template") or UNROUTED
@@ -119,10 +157,10 @@ class Edge:
                 "request",
                 method=method,
                 route=route,
-                path=scope["path"],
                 status=status,
                 duration_ms=round(seconds * 1000, 2),
                 request_id=request_id,
+                **fields_of(scope),
             )
 
 

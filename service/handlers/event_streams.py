@@ -10,11 +10,12 @@ from litestar.params import FromPath, QueryParameter
 from msgspec import Meta
 
 from service.channels import Source
-from service.commands.tickets import issue_ticket, read_ticket, use_ticket
+from service.commands.tickets import NOT_VALID, issue_ticket, read_ticket, use_ticket
 from service.domain import errors
 from service.domain.caller import Scope
 from service.domain.errors import Fault, InvalidCursor, InvalidRequest, SessionNotFound
-from service.domain.ticket import Credential, Ticket
+from service.domain.ticket import Credential, Ticket, digest
+from service.handlers.answer_headers import NO_STORE
 from service.handlers.authentication import caller_of, credential_of, let_in, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.cursors import CURSOR_CHARACTERS_MAX, CursorText, read_cursor
@@ -24,7 +25,7 @@ from service.handlers.identifiers import identifier
 from service.handlers.messages import SEQ_MAX, Seq
 from service.handlers.openapi import REFUSALS, STREAM
 from service.handlers.parts import parts_of
-from service.handlers.rate_limits import counted
+from service.handlers.rate_limits import address_of, counted
 from service.handlers.streaming import EventStream, StreamHead
 from service.handlers.writing import Answer, write
 from service.store import events, feed
@@ -58,14 +59,19 @@ admit.scopes = READS  # type: ignore[attr-defined]  # read by `scopes_of`
 
 
 async def _proof(request: Request[Any, Any, Any]) -> Credential:
-    parts = parts_of(request)
-    ticket = _ticket_of(request)
+    parts, ticket, address = parts_of(request), _ticket_of(request), address_of(request)
     if ticket is None:
-        return await parts.authenticator.credential_of(request.headers.get("authorization"))
-    async with parts.database.connect() as tx:
-        credential = await read_ticket(tx, ticket, _session_of(request))
-    if not await parts.authenticator.still_holds(credential):
-        raise errors.Unauthenticated("The credentials that this ticket was issued for are no longer valid.")
+        return await parts.authenticator.credential_of(request.headers.get("authorization"), address)
+    session_id = _session_of(request)
+
+    async def look() -> Credential | None:
+        async with parts.database.connect() as tx:
+            return await read_ticket(tx, ticket, session_id)
+
+    looked_for = digest(f"{session_id} {ticket}")  # a ticket is good for one stream, and may be tried at another before
+    credential = await parts.authenticator.look_ups.find(looked_for, address, look)
+    if credential is None or not await parts.authenticator.still_holds(credential):
+        raise errors.Unauthenticated(NOT_VALID, denial=errors.Denial.TICKET_INVALID)
     return credential
 
 
@@ -219,7 +225,7 @@ async def _ticket(request: HoldfastRequest, session_id: UUID | None) -> Response
 
     async def effect(tx: Any) -> Answer:
         ticket = await issue_ticket(tx, credential_of(request), session_id)
-        return Answer.of(ticket, status=201, changed=False)
+        return Answer.of(ticket, status=201, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
 

@@ -177,8 +177,8 @@ def _log_trouble(request: Request[Any, Any, Any], error: errors.Unavailable) -> 
             LOG.warning("tenant.too_busy", **known)
         case errors.ProcessFull():
             LOG.warning("process.full", **known)
-        case errors.Stopping():
-            pass  # no trouble: the request's own line tells of the 503
+        case errors.Stopping() | errors.IssuerAway():
+            pass  # the first is no trouble, the second has its own line of the fetch
         case _:
             LOG.warning("database.unavailable", **known)
 

@@ -33,4 +33,5 @@ def written_out(error: DomainError) -> bytes:
 def _last_answer(error: DomainError, instance: str) -> tuple[HTTPStatus, dict[str, str], bytes]:
     request_id = str(new_id())
     status, headers, body = written(error, instance, request_id)
-    return status, headers | {"X-Request-Id": request_id, "Connection": "close"}, body
+    headers |= {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+    return status, headers, body

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Any, TypeGuard
 
-import httpx2
 import jwt
-import msgspec
 
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Caller, CallerKind, Scope
-from service.domain.errors import Unauthenticated, Unavailable
-from service.log import get_logger
+from service.domain.errors import Denial, Unauthenticated
+from service.domain.ticket import Credential
+from service.handlers.issuer_keys import KeySet
 from service.settings import Settings
 
 TOKEN_CHARACTERS_MAX = 8 * 1024
@@ -24,25 +21,10 @@ EXP_MAX = 2**53
 LEEWAY_SECONDS = 30
 """Clocks of honest issuers are less far apart."""
 
-KEYS_SECONDS_MAX = 600
-"""How long a JWKS document is trusted before it is fetched again."""
-
-REFETCH_SECONDS_MIN = 30
-"""An unknown key id asks for a new document at most this often, so that made-up ids cannot hammer the issuer."""
-
-SILENCE_SECONDS_AFTER_FAILURE = 1.0
-"""How long a failing issuer is left alone, so that all who wait for it are told at once and not one by one."""
-
-FETCH_SECONDS_MAX = 3.0
-DOCUMENT_BYTES_MAX = 256 * 1024
-"""Dozens of keys; anything larger is not a JWKS document."""
+NOT_VALID = "This token is not valid here, or its time is over."
 
 ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 """Key type → the one algorithm that is taken with it. The token's own claim of an algorithm decides nothing."""
-
-NO_KEYS = "The keys that sign tokens cannot be fetched right now; try again."
-
-LOG = get_logger("tokens")
 
 
 class TokenVerifier:
@@ -54,15 +36,15 @@ class TokenVerifier:
         self._audience = settings.jwt_audience
         self._keys = None if settings.jwt_jwks_url is None else KeySet(settings.jwt_jwks_url)
 
-    async def caller_of(self, token: str) -> tuple[Caller, float]:
-        """The user that `token` proves, and when the token ends (seconds since 1970).
+    async def credential_of(self, token: str) -> Credential:
+        """What `token` proves: its user, until it ends.
 
         Raises:
             Unauthenticated: the token proves nothing, or its time is over.
-            Unavailable: the issuer's keys cannot be fetched.
+            IssuerAway: the issuer's keys cannot be fetched.
         """
         if len(token) > TOKEN_CHARACTERS_MAX:
-            raise Unauthenticated
+            raise Unauthenticated(denial=Denial.JWT_INVALID)
         try:
             key, algorithm = await self._key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(
@@ -75,32 +57,43 @@ class TokenVerifier:
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
             )
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
-            raise Unauthenticated("This token is not valid here, or its time is over.") from error
-        return _caller(claims), float(claims["exp"])
+            raise Unauthenticated(NOT_VALID, denial=Denial.JWT_INVALID) from error
+        caller, issuer = _caller(claims), claims.get("iss")
+        return Credential(caller, ends=float(claims["exp"]), issuer=issuer if isinstance(issuer, str) else None)
 
     async def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
         if header.get("alg") == "HS256":
             if self._secret is None:
-                raise Unauthenticated
+                raise Unauthenticated(denial=Denial.JWT_INVALID)
             return self._secret, "HS256"
-        if self._keys is None:
-            raise Unauthenticated
+        if self._keys is None or header.get("alg") not in ALGORITHMS.values():
+            raise Unauthenticated(denial=Denial.JWT_INVALID)
         found = await self._keys.find(header.get("kid"))
-        if found.key_type not in ALGORITHMS:
-            raise Unauthenticated
-        return found.key, ALGORITHMS[found.key_type]
+        return found.key, ALGORITHMS[found.key_type or ""]
+
+    async def stop(self) -> None:
+        """Fetch no more keys."""
+        if self._keys is not None:
+            await self._keys.stop()
 
 
 def _caller(claims: dict[str, Any]) -> Caller:
     subject, tenant, scope, ends = (claims.get(name) for name in ("sub", "tenant", "scope", "exp"))
     if isinstance(ends, bool) or not isinstance(ends, int | float) or ends > EXP_MAX:
-        raise Unauthenticated("The token's exp is not a number of seconds since 1970.")
+        raise Unauthenticated("The token's exp is not a number of seconds since 1970.", denial=Denial.JWT_CLAIMS)
     if not _is_name(subject, SUBJECT_CHARACTERS_MAX):
-        raise Unauthenticated(f"The token's sub must be a string of 1 to {SUBJECT_CHARACTERS_MAX} characters.")
+        raise Unauthenticated(
+            f"The token's sub must be a string of 1 to {SUBJECT_CHARACTERS_MAX} characters.", denial=Denial.JWT_CLAIMS
+        )
     if not _is_name(tenant, TENANT_CHARACTERS_MAX):
-        raise Unauthenticated(f"The token's tenant must be a string of 1 to {TENANT_CHARACTERS_MAX} characters.")
+        raise Unauthenticated(
+            f"The token's tenant must be a string of 1 to {TENANT_CHARACTERS_MAX} characters.",
+            denial=Denial.JWT_CLAIMS,
+        )
     if not isinstance(scope, str | None):
-        raise Unauthenticated("The token's scope must be a string of scopes with spaces between them.")
+        raise Unauthenticated(
+            "The token's scope must be a string of scopes with spaces between them.", denial=Denial.JWT_CLAIMS
+        )
     known = {known.value for known in Scope}
     return Caller(
         tenant_id=tenant,
@@ -115,59 +108,3 @@ def _is_name(value: Any, characters_max: int) -> TypeGuard[str]:
     if not isinstance(value, str) or not 0 < len(value) <= characters_max or "\0" in value:
         return False
     return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-class KeySet:
-    """The issuer's public keys: fetched once for all who wait, kept for ten minutes."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._fetched_at = self._failed_at = float("-inf")
-        self._fetching = asyncio.Lock()
-
-    async def find(self, key_id: object) -> jwt.PyJWK:
-        """The key called `key_id`.
-
-        Raises:
-            Unauthenticated: the issuer has no such key.
-            Unavailable: the issuer does not answer, and no document is at hand.
-        """
-        name = key_id if isinstance(key_id, str) else None
-        if self._age() > KEYS_SECONDS_MAX or (name not in self._keys and self._age() > REFETCH_SECONDS_MIN):
-            await self._refresh(self._fetched_at)
-        if name not in self._keys:
-            raise Unauthenticated("The token is signed with a key that its issuer does not publish.")
-        return self._keys[name]
-
-    def _age(self) -> float:
-        return time.monotonic() - self._fetched_at
-
-    async def _refresh(self, seen: float) -> None:
-        async with self._fetching:
-            if self._fetched_at != seen:  # somebody else has fetched while this one waited
-                return
-            if not self._keys and time.monotonic() - self._failed_at < SILENCE_SECONDS_AFTER_FAILURE:
-                raise Unavailable(NO_KEYS)
-            try:
-                self._keys = await self._fetch()
-            except (httpx2.HTTPError, ValueError, msgspec.MsgspecError, jwt.PyJWTError) as error:
-                LOG.warning("jwks.unavailable", error=type(error).__name__)
-                self._failed_at = time.monotonic()
-                if not self._keys:
-                    raise Unavailable(NO_KEYS) from error
-            self._fetched_at = time.monotonic()
-
-    async def _fetch(self) -> dict[str | None, jwt.PyJWK]:
-        async with (
-            httpx2.AsyncClient(timeout=FETCH_SECONDS_MAX, trust_env=False) as client,
-            client.stream("GET", self._url) as response,
-        ):
-            response.raise_for_status()
-            document = b""
-            async for chunk in response.aiter_bytes():
-                document += chunk
-                if len(document) > DOCUMENT_BYTES_MAX:
-                    raise ValueError("the JWKS document is too large")
-        published = msgspec.json.decode(document, type=dict[str, Any])
-        return {key.key_id: key for key in jwt.PyJWKSet.from_dict(published).keys}

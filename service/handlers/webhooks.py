@@ -25,7 +25,8 @@ from service.domain.errors import (
     WebhookNotFound,
 )
 from service.domain.webhook import Description, EventTypes, Ordering, Url, Webhook, destination_of, fault_of_url
-from service.handlers.authentication import caller_of, requires
+from service.handlers.answer_headers import NO_STORE
+from service.handlers.authentication import caller_of, credential_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.connecting import reading
 from service.handlers.cursors import (
@@ -94,13 +95,14 @@ async def create_webhook(request: HoldfastRequest, data: JSONBody[CreateWebhook]
         description=data.description,
         ordering=data.ordering,
         disabled=data.disabled,
+        created_by=credential_of(request).name,
     )
 
     async def effect(tx: Any) -> Answer:
         if refusal is not None:  # only here: a repeated request gets its first answer, whatever the name means by now
             raise refusal
         webhook, secret = await commands.create_webhook(tx, wish)
-        return Answer.of(WebhookWithSecret(webhook, secret), status=201, changed=False)
+        return Answer.of(WebhookWithSecret(webhook, secret), status=201, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
 
@@ -196,7 +198,7 @@ async def rotate_webhook_secret(request: HoldfastRequest, webhook_id: FromPath[s
 
     async def effect(tx: Any) -> Answer:
         webhook, secret = await commands.rotate_secret(tx, tenant_id, wanted)
-        return Answer.of(WebhookWithSecret(webhook, secret), status=200, changed=False)
+        return Answer.of(WebhookWithSecret(webhook, secret), status=200, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
 

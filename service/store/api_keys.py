@@ -10,22 +10,24 @@ import sqlalchemy as sa
 
 from service.domain.api_key import ApiKey
 from service.domain.caller import Caller, CallerKind, Scope
+from service.domain.ticket import Credential
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
 
-COLUMNS = "id, name, user_id, scopes, hint, created_at, expires_at, revoked_at"
+COLUMNS = """id, name, user_id, scopes, hint, created_at, expires_at, revoked_at, created_by, revoked_by,
+    last_used_at"""
 
 ADD = Statement(
     sa.text(f"""
-    INSERT INTO api_keys (id, tenant_id, name, user_id, scopes, digest, hint, created_at, expires_at)
-    VALUES (:id, :tenant_id, :name, :user_id, CAST(:scopes AS text[]), :digest, :hint, statement_timestamp(),
-            statement_timestamp() + CAST(:lifetime AS interval))
+    INSERT INTO api_keys (id, tenant_id, name, user_id, scopes, digest, hint, created_by, created_at, expires_at)
+    VALUES (:id, :tenant_id, :name, :user_id, CAST(:scopes AS text[]), :digest, :hint, :created_by,
+            statement_timestamp(), statement_timestamp() + CAST(:lifetime AS interval))
     RETURNING {COLUMNS}
     """)  # noqa: S608 - built from constants of this module alone
 )
 
 FIND = Statement(
     sa.text("""
-    SELECT tenant_id, name, user_id, scopes FROM api_keys
+    SELECT id, tenant_id, name, user_id, scopes FROM api_keys
     WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
     """)
 )
@@ -42,10 +44,25 @@ ALL = Statement(sa.text(f"SELECT tenant_id, {COLUMNS} FROM api_keys ORDER BY ten
 
 REVOKE = Statement(
     sa.text("""
-    UPDATE api_keys SET revoked_at = coalesce(revoked_at, statement_timestamp())
+    UPDATE api_keys SET revoked_at = coalesce(revoked_at, statement_timestamp()),
+                        revoked_by = CASE WHEN revoked_at IS NULL THEN CAST(:revoked_by AS text) ELSE revoked_by END
     WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = CAST(:tenant_id AS text))
     RETURNING digest
     """)
+)
+
+
+USED_MINUTES_MIN = 5
+"""A key's last use is written at most this often: who looks for unused keys thinks in days, and each write is a row."""
+
+NOTE_USES = Statement(
+    sa.text(f"""
+    UPDATE api_keys SET last_used_at = statement_timestamp() - make_interval(secs => used.seconds_ago)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:seconds_ago AS float8[])) AS used (id, seconds_ago)
+    WHERE api_keys.id = used.id
+      AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - make_interval(secs => used.seconds_ago)
+                                                 - interval '{USED_MINUTES_MIN} minutes')
+    """)  # noqa: S608 - built from a constant
 )
 
 
@@ -60,6 +77,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     hint: str
     lifetime: timedelta | None
+    created_by: str | None
 
 
 async def add(tx: Tx, new: NewKey) -> ApiKey:
@@ -70,18 +88,19 @@ async def add(tx: Tx, new: NewKey) -> ApiKey:
     return _key(row)
 
 
-async def find(tx: Tx, digest: bytes) -> Caller | None:
-    """The caller that a live key stands for; None when there is none, or it has expired or been revoked."""
+async def find(tx: Tx, digest: bytes) -> Credential | None:
+    """What a live key proves; None when there is none, or it has expired or been revoked."""
     row = await tx.row(FIND, digest=digest)
     if row is None:
         return None
     user_id = row["user_id"]
-    return Caller(
+    caller = Caller(
         tenant_id=row["tenant_id"],
         subject=row["name"] if user_id is None else user_id,
         kind=CallerKind.SERVICE if user_id is None else CallerKind.USER,
         scopes=frozenset(Scope(scope) for scope in row["scopes"]),
     )
+    return Credential(caller, digest, key_id=row["id"])
 
 
 async def page(tx: Tx, tenant_id: str, *, before_id: UUID | None, limit: int) -> list[ApiKey]:
@@ -94,10 +113,16 @@ async def all_keys(tx: Tx) -> list[tuple[str, ApiKey]]:
     return [(row["tenant_id"], _key(row)) for row in await tx.rows(ALL)]
 
 
-async def revoke(tx: Tx, key_id: UUID, tenant_id: str | None) -> bytes | None:
+async def revoke(tx: Tx, key_id: UUID, tenant_id: str | None, revoked_by: str | None) -> bytes | None:
     """Make a key useless from now on (again: no change); its digest, or None when there is no such key."""
-    digest: bytes | None = await tx.value(REVOKE, id=key_id, tenant_id=tenant_id)
+    digest: bytes | None = await tx.value(REVOKE, id=key_id, tenant_id=tenant_id, revoked_by=revoked_by)
     return digest
+
+
+async def note_uses(tx: Tx, seconds_ago: dict[UUID, float]) -> None:
+    """Write how long ago keys were used last, where what stands there is older by `USED_MINUTES_MIN`."""
+    ids = sorted(seconds_ago)  # in one order for all, so that no two processes wait for each other in a circle
+    await tx.rows(NOTE_USES, ids=ids, seconds_ago=[seconds_ago[key_id] for key_id in ids])
 
 
 def _key(row: Row) -> ApiKey:
@@ -110,4 +135,7 @@ def _key(row: Row) -> ApiKey:
         created_at=written_out(row["created_at"]),
         expires_at=written_out_if_any(row["expires_at"]),
         revoked_at=written_out_if_any(row["revoked_at"]),
+        created_by=row["created_by"],
+        revoked_by=row["revoked_by"],
+        last_used_at=written_out_if_any(row["last_used_at"]),
     )

@@ -334,6 +334,7 @@ webhook_endpoints = sa.Table(
     sa.Column("updated_at", Time, nullable=False),
     # Hidden from then on; the row goes when the last of its deliveries is gone.
     sa.Column("deleted_at", Time),
+    sa.Column("created_by", sa.Text),
     sa.CheckConstraint("ordering IN ('session', 'none')", name="ordering"),
     sa.CheckConstraint("(disabled_at IS NULL) = (disabled_reason IS NULL)", name="disabled_why"),
     sa.CheckConstraint("disabled_reason IN ('requested', 'gone', 'failing')", name="disabled_reason"),
@@ -394,6 +395,11 @@ api_keys = sa.Table(
     sa.Column("created_at", Time, nullable=False),
     sa.Column("expires_at", Time),
     sa.Column("revoked_at", Time),
+    # NULL: made, or revoked, before this was kept.
+    sa.Column("created_by", sa.Text),
+    sa.Column("revoked_by", sa.Text),
+    # Late by some minutes, and written at most once in five.
+    sa.Column("last_used_at", Time),
     sa.Index("api_keys_tenant_idx", "tenant_id", "created_at", "id"),
 )
 

@@ -20,12 +20,14 @@ ADD = Statement(
     """)  # noqa: S608 - built from a constant
 )
 
-IS_VALID = """digest = :digest AND session_id IS NOT DISTINCT FROM CAST(:session_id AS uuid)
+IS_VALID = """stream_tickets.digest = :digest AND session_id IS NOT DISTINCT FROM CAST(:session_id AS uuid)
       AND expires_at > statement_timestamp()"""
 
 FIND = Statement(
     sa.text(f"""
-    SELECT tenant_id, subject, caller_kind, key_digest, token_ends FROM stream_tickets
+    SELECT tenant_id, subject, caller_kind, key_digest, token_ends,
+           (SELECT id FROM api_keys k WHERE k.digest = stream_tickets.key_digest) AS key_id
+    FROM stream_tickets
     WHERE {IS_VALID}
     """)  # noqa: S608 - built from a constant
 )
@@ -74,7 +76,7 @@ async def find(tx: Tx, digest: bytes, session_id: UUID | None) -> Credential | N
         kind=CallerKind(row["caller_kind"]),
         scopes=frozenset({Scope.SESSIONS_READ}),
     )
-    return Credential(caller, row["key_digest"], row["token_ends"])
+    return Credential(caller, row["key_digest"], row["token_ends"], row["key_id"])
 
 
 async def redeem(tx: Tx, digest: bytes, session_id: UUID | None) -> bool:

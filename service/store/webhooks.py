@@ -23,7 +23,7 @@ from service.store.tables import Id
 
 COLUMNS = """id, url, event_types, description, ordering, disabled_at, disabled_reason, failing_since,
     CASE WHEN old_secret_expires_at > statement_timestamp() THEN old_secret_expires_at END AS old_secret_expires_at,
-    created_at, updated_at"""
+    created_at, updated_at, created_by"""
 
 COUNT = Statement(sa.text("SELECT count(*) FROM webhook_endpoints WHERE tenant_id = :tenant_id AND deleted_at IS NULL"))
 
@@ -34,10 +34,11 @@ ADD = Statement(
     sa.text(f"""
     INSERT INTO webhook_endpoints
         (id, tenant_id, url, event_types, description, ordering, secret, disabled_at, disabled_reason, created_at,
-         updated_at)
+         updated_at, created_by)
     VALUES (:id, :tenant_id, :url, CAST(:event_types AS text[]), :description, :ordering, :secret,
             CASE WHEN CAST(:disabled AS boolean) THEN statement_timestamp() END,
-            CASE WHEN CAST(:disabled AS boolean) THEN 'requested' END, statement_timestamp(), statement_timestamp())
+            CASE WHEN CAST(:disabled AS boolean) THEN 'requested' END, statement_timestamp(), statement_timestamp(),
+            :created_by)
     RETURNING {COLUMNS}
     """)  # noqa: S608 - built from constants of this module alone
 )
@@ -135,6 +136,7 @@ class NewWebhook(msgspec.Struct, frozen=True, kw_only=True):
     ordering: Ordering
     disabled: bool
     secret: str
+    created_by: str | None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,4 +240,5 @@ def _webhook(row: Row) -> Webhook:
         old_secret_expires_at=written_out_if_any(row["old_secret_expires_at"]),
         created_at=written_out(row["created_at"]),
         updated_at=written_out(row["updated_at"]),
+        created_by=row["created_by"],
     )

@@ -235,3 +235,19 @@ def serving(running_app, settings, make_key):
 def served(serving, tenant):
     """`async with served(Patience(…)) as server`; with settings where a test needs some."""
     return partial(serving, tenant)
+
+
+@pytest.fixture
+def status_with(app, client_of):
+    """`await status_with(token)`: what the listing of sessions answers to that credential, of this app or another."""
+
+    async def status(credential, edge=app):
+        async with client_of(edge) as client:
+            header = credential if isinstance(credential, bytes) else f"Bearer {credential}".encode()
+            answer = await client.get("/api/v1/sessions", headers=[(b"Authorization", header)])
+        if answer.status_code == 401:
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.json()["code"] == "unauthenticated"
+        return answer.status_code
+
+    return status

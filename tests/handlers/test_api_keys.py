@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 
+import jwt
 import pytest
+from issuers import claims
+
+from service.domain.errors import Unavailable
 
 SECRET = re.compile(r"hf_[A-Za-z0-9]{43}")
 
@@ -27,7 +31,10 @@ async def test_a_key_is_shown_once_and_stored_as_a_digest(api, sql, tenant, stat
     made, secret = answer.json()["api_key"], answer.json()["secret"]
     assert answer.status_code == 201
     assert SECRET.fullmatch(secret)
-    assert list(made) == ["id", "name", "user_id", "scopes", "hint", "created_at", "expires_at", "revoked_at"]
+    assert list(made) == [
+        "id", "name", "user_id", "scopes", "hint", "created_at", "expires_at", "revoked_at",
+        "created_by", "revoked_by", "last_used_at",
+    ]  # fmt: skip
     assert (made["name"], made["user_id"], made["scopes"]) == ("agent", None, ["sessions:read", "sessions:write"])
     assert (made["expires_at"], made["revoked_at"], made["hint"]) == (None, None, secret[-4:])
     assert await status_with(secret) == 200
@@ -124,3 +131,66 @@ async def test_a_key_for_a_user_acts_as_that_user(api, app, client_of, open_sess
 
     assert opened["user_id"] == "u1"
     assert listed == [opened]
+
+
+async def test_a_key_says_who_made_and_who_revoked_it(api, app, client_of, settings, tenant):
+    (own,) = (await api.get("/api-keys")).json()["data"]
+    made = (await api.post("/api-keys", json={"name": "agent"})).json()["api_key"]
+    token = jwt.encode(claims(tenant=tenant, sub="root", scope="admin"), settings.jwt_secret, algorithm="HS256")
+    async with client_of(app, token) as user:
+        await user.delete(f"/api/v1/api-keys/{made['id']}")
+    await api.delete(f"/api-keys/{made['id']}")  # again, by another: the first one has done it
+
+    revoked, _ = (await api.get("/api-keys")).json()["data"]
+    assert (made["created_by"], made["revoked_by"]) == (f"key:{own['id']}", None)
+    assert (revoked["created_by"], revoked["revoked_by"]) == (f"key:{own['id']}", "user:root")
+
+
+async def test_a_key_says_when_it_was_used_last_and_that_is_written_once_in_five_minutes(api, app, sql, status_with):
+    made = (await api.post("/api-keys", json={"name": "agent"})).json()
+    uses, key_id = app.app.state.parts.authenticator.uses, made["api_key"]["id"]
+
+    async def used_at():
+        assert await status_with(made["secret"]) == 200
+        await uses.write()
+        return next(key["last_used_at"] for key in (await api.get("/api-keys")).json()["data"] if key["id"] == key_id)
+
+    async def let_pass(minutes):
+        await sql(
+            "UPDATE api_keys SET last_used_at = last_used_at - make_interval(mins => CAST(:minutes AS int))"
+            " WHERE id = CAST(:id AS uuid)",
+            id=key_id,
+            minutes=minutes,
+        )
+
+    first, again = await used_at(), await used_at()
+    app.app.state.parts.authenticator._trusted.clear()  # so that it is looked up, and noted, once more
+    await let_pass(4)
+    soon = await used_at()
+    app.app.state.parts.authenticator._trusted.clear()
+    await let_pass(2)
+    later = await used_at()
+
+    assert made["api_key"]["last_used_at"] is None
+    assert first == again
+    assert first > made["api_key"]["created_at"]
+    assert soon < first < later
+
+
+async def test_uses_that_postgresql_does_not_take_are_written_later(app, api, monkeypatch, own_app):
+    async with own_app() as own:
+        uses = own.edge.app.state.parts.authenticator.uses
+        await own.api.get("/sessions")
+        with monkeypatch.context() as away:
+            away.setattr("service.handlers.key_uses.note_uses", unavailable)
+            await uses.write()
+        before = await own.sql("SELECT last_used_at FROM api_keys")
+        await uses.write()
+        after = await own.sql("SELECT last_used_at FROM api_keys")
+
+    assert [row["last_used_at"] for row in before] == [None]
+    assert None not in [row["last_used_at"] for row in after]
+
+
+async def unavailable(*_):
+    raise Unavailable

@@ -33,7 +33,7 @@ def token_of(settings, tenant, ends):
 async def test_a_key_holds_until_it_is_revoked(settings, database, api, tenant, make_key):
     secret = await make_key(tenant, "sessions:read", name="watcher")
     authenticator = Authenticator(settings, database)
-    credential = await authenticator.credential_of(f"Bearer {secret}")
+    credential = await authenticator.credential_of(f"Bearer {secret}", None)
     held = await authenticator.still_holds(credential)
     (key,) = [key for key in (await api.get("/api-keys")).json()["data"] if key["name"] == "watcher"]
 
@@ -43,13 +43,13 @@ async def test_a_key_holds_until_it_is_revoked(settings, database, api, tenant, 
     assert held
     assert not await authenticator.still_holds(credential)
     with pytest.raises(Unauthenticated):
-        await authenticator.credential_of(f"Bearer {secret}")
+        await authenticator.credential_of(f"Bearer {secret}", None)
     assert TRUSTED_SECONDS == 1.0
 
 
 async def test_a_token_holds_until_it_has_ended(settings, database, tenant):
     authenticator = Authenticator(settings, database)
-    credential = await authenticator.credential_of(token_of(settings, tenant, time.time() + 60))
+    credential = await authenticator.credential_of(token_of(settings, tenant, time.time() + 60), None)
     over = msgspec.structs.replace(credential, ends=time.time() - LEEWAY_SECONDS - 1)
 
     assert await authenticator.still_holds(credential)
@@ -57,6 +57,6 @@ async def test_a_token_holds_until_it_has_ended(settings, database, tenant):
 
 
 async def test_while_postgresql_is_away_a_key_holds(settings, database, away, tenant, make_key):
-    credential = await Authenticator(settings, database).credential_of(f"Bearer {await make_key(tenant)}")
+    credential = await Authenticator(settings, database).credential_of(f"Bearer {await make_key(tenant)}", None)
 
     assert await Authenticator(settings, away).still_holds(credential)

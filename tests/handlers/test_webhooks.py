@@ -43,6 +43,12 @@ async def test_a_webhook_comes_back_as_it_was_made_but_for_its_secret(api, make)
     assert (webhook["disabled"], webhook["disabled_reason"], webhook["failing_since"]) == (False, None, None)
 
 
+async def test_a_webhook_says_who_made_it(api, make):
+    (key,) = (await api.get("/api-keys")).json()["data"]
+
+    assert (await make())["webhook"]["created_by"] == f"key:{key['id']}"
+
+
 async def test_webhooks_are_paged_newest_first(api, make):
     ids = [(await make())["webhook"]["id"] for _ in range(5)]
     first = (await api.get("/webhooks?limit=3")).json()

@@ -374,4 +374,44 @@ OF_OUR_OWN = (
         ("tests/handlers/test_cross_origin.py::test_another_origin_is_not",),
         r"access-control-allow-origin",
     ),
+    Bug(
+        "fetch-without-an-end",
+        "an issuer that sends its keys byte by byte holds a fetch, and all who wait for it, for as long as it likes",
+        (
+            Edit(
+                "service/handlers/issuer_keys.py",
+                "async with asyncio.timeout(FETCH_SECONDS_MAX):",
+                "async with asyncio.timeout(None):",
+            ),
+        ),
+        ("tests/handlers/test_issuer_keys.py::test_a_fetch_that_trickles_ends_as_a_whole",),
+        r"assert \(200, None, 200\) == \(503, '1', 200\)",
+    ),
+    Bug(
+        "look-ups-without-end",
+        "made-up keys are counted and refused, and PostgreSQL is asked for each of them all the same",
+        (Edit("service/handlers/look_ups.py", "        if not standing.allowed:\n", "        if False:\n"),),
+        ("tests/handlers/test_bad_credentials.py::test_of_made_up_keys_no_more_are_looked_up_than_the_limit_says",),
+        r"assert 25 == 5",
+    ),
+    Bug(
+        "another-form-of-a-path",
+        "a page is reached by forms of its path that a proxy in front takes for others",
+        (Edit("service/handlers/edge.py", 'elif not is_canonical(scope["raw_path"]):', "elif False:"),),
+        ("tests/handlers/test_canonical_paths.py::test_no_route_is_reached_by_another_form_of_its_path",),
+        r"assert \{.+\} == \{\}",
+    ),
+    Bug(
+        "controls-in-the-log",
+        "whoever sends a path writes to the terminal on which the log is read",
+        (
+            Edit(
+                "service/log.py",
+                'return plain(line.decode("utf-8", "surrogatepass")).encode()',
+                "return line",
+            ),
+        ),
+        ("tests/handlers/test_request_lines.py::test_a_path_is_cut_and_shows_nothing_that_moves_the_cursor",),
+        r"assert not \[",
+    ),
 )

@@ -21,7 +21,7 @@ MIGRATE = "import sys; from service.store.migrate import upgrade; upgrade(sys.ar
 
 CATALOGUE = {
     "columns": """
-        SELECT c.relname, row_number() OVER (PARTITION BY c.relname ORDER BY a.attnum) AS place, a.attname,
+        SELECT c.relname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) AS place, a.attname,
                format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
                a.attidentity::text, a.attgenerated::text, a.attcollation::regcollation::text,
                pg_get_expr(d.adbin, d.adrelid) AS expression

@@ -26,7 +26,8 @@ async def made(
 
 async def found(database: Database, secret: str) -> Caller | None:
     async with database.connect() as tx:
-        return await api_keys.find(tx, digest(secret))
+        credential = await api_keys.find(tx, digest(secret))
+    return None if credential is None else credential.caller
 
 
 async def revoked(database: Database, key: ApiKey, tenant: str | None) -> bytes:

@@ -1,0 +1,165 @@
+"""The public keys of the tokens' issuer: fetched from its JWKS document (RFC 7517), and kept while it is away.
+
+A fetch is a task of its own with one limit of time for all of it. Requests with known keys never wait for one; those
+with unknown keys wait for the one that runs, and for no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, cast
+
+import httpx2
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from service.domain.errors import Denial, IssuerAway, Unauthenticated
+from service.log import get_logger
+
+KEYS_SECONDS_MAX = 600.0
+"""Age at which a document is fetched again, in the background: a key that was taken out counts for no longer."""
+
+STALE_KEYS_SECONDS_MAX = 24 * 3600.0
+"""How long keys stay in use while the issuer is away: over a night, and not for ever, as one may have been revoked."""
+
+REFETCH_SECONDS_MIN = 30.0
+"""Pause between two fetches while keys are at hand, so that made-up key ids cannot hammer the issuer."""
+
+SILENCE_SECONDS_AFTER_FAILURE = 1.0
+"""Pause after a failed fetch while there are no keys: short, because no token can be verified until then."""
+
+FETCH_SECONDS_MAX = 3.0
+"""For the whole of a fetch, from the name's look-up to the last byte: honest issuers take tenths of a second."""
+
+DOCUMENT_BYTES_MAX = 256 * 1024
+"""Dozens of keys; anything larger is not a JWKS document."""
+
+RSA_BITS_MIN = 2048
+"""NIST SP 800-131A: shorter RSA keys may not sign any more."""
+
+EC_CURVE = "secp256r1"
+"""The curve of ES256, P-256 (RFC 7518, section 3.4), as cryptography calls it."""
+
+FETCH_TROUBLE = (httpx2.HTTPError, OSError, ValueError, msgspec.MsgspecError, jwt.PyJWTError)
+"""What a fetch fails with: no answer in time, no JSON, no keys. `TimeoutError` is an `OSError`."""
+
+NOT_PUBLISHED = "The token is signed with a key that its issuer does not publish."
+
+LOG = get_logger("tokens")
+
+
+class KeySet:
+    """The issuer's keys, by their ids."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._refused: frozenset[str | None] = frozenset()
+        self._fetched_at = self._tried_at = float("-inf")
+        self._has_failed = False
+        self._fetching: asyncio.Task[None] | None = None
+        self._next: asyncio.TimerHandle | None = None
+
+    async def find(self, key_id: object) -> jwt.PyJWK:
+        """The key called `key_id`; an unknown one is looked for in a new document, once.
+
+        Raises:
+            Unauthenticated: the issuer has no such key.
+            IssuerAway: the newest document could not be fetched, so it may have.
+        """
+        name = key_id if isinstance(key_id, str) else None
+        found = self._known().get(name)
+        if found is not None:
+            return found
+        if self._fetching is None and self._may_fetch():
+            self._fetch_soon()
+        if self._fetching is not None:
+            await asyncio.wait([self._fetching])
+        found = self._known().get(name)
+        if found is not None:
+            return found
+        if self._has_failed:
+            raise IssuerAway
+        raise Unauthenticated(NOT_PUBLISHED, denial=Denial.JWT_KEY_UNKNOWN)
+
+    async def stop(self) -> None:
+        """Fetch no more."""
+        if self._next is not None:
+            self._next.cancel()
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
+
+    def _known(self) -> dict[str | None, jwt.PyJWK]:
+        if time.monotonic() - self._fetched_at > STALE_KEYS_SECONDS_MAX:
+            self._keys = {}
+        return self._keys
+
+    def _may_fetch(self) -> bool:
+        pause = SILENCE_SECONDS_AFTER_FAILURE if self._has_failed and not self._keys else REFETCH_SECONDS_MIN
+        return time.monotonic() - self._tried_at > pause
+
+    def _fetch_soon(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._refresh(), name="jwks-fetch")
+
+    async def _refresh(self) -> None:
+        try:
+            async with asyncio.timeout(FETCH_SECONDS_MAX):
+                document = await self._fetch()
+            self._take(document)
+        except FETCH_TROUBLE as error:
+            LOG.warning("jwks.unavailable", error=type(error).__name__)
+            self._has_failed = True
+        else:
+            self._has_failed = False
+            self._fetched_at = time.monotonic()
+        finally:
+            self._tried_at = time.monotonic()
+            self._fetching = None
+        if self._keys or not self._has_failed:
+            pause = REFETCH_SECONDS_MIN if self._has_failed else KEYS_SECONDS_MAX
+            self._next = asyncio.get_running_loop().call_later(pause, self._fetch_soon)
+
+    async def _fetch(self) -> bytes:
+        async with (
+            httpx2.AsyncClient(timeout=FETCH_SECONDS_MAX, trust_env=False) as client,
+            client.stream("GET", self._url) as response,
+        ):
+            response.raise_for_status()
+            document = bytearray()
+            async for chunk in response.aiter_bytes():
+                document += chunk
+                if len(document) > DOCUMENT_BYTES_MAX:
+                    raise ValueError("the JWKS document is too large")
+        return bytes(document)
+
+    def _take(self, document: bytes) -> None:
+        whole = jwt.PyJWKSet.from_dict(msgspec.json.decode(document, type=dict[str, Any])).keys
+        published = [key for key in whole if isinstance(cast("object", key.key_id), str | None)]
+        faults = {key.key_id: fault for key in published if (fault := fault_of(key)) is not None}
+        for name in faults.keys() - self._refused:
+            LOG.warning("jwks.key_refused", key_id=name, reason=faults[name])
+        self._refused = frozenset(faults)
+        self._keys = {key.key_id: key for key in published if key.key_id not in faults}
+
+
+def fault_of(key: jwt.PyJWK) -> str | None:
+    """Why no token may be signed with a published key; None: it is fit for RS256 or ES256."""
+    if key.public_key_use not in {None, "sig"}:
+        return "its use is not sig"
+    match key.key:
+        case RSAPublicKey() as public if public.key_size < RSA_BITS_MIN:
+            return f"RSA of {public.key_size} bits, fewer than {RSA_BITS_MIN}"
+        case EllipticCurvePublicKey() as public if public.curve.name != EC_CURVE:
+            return "not on the curve P-256"
+        case RSAPublicKey() | EllipticCurvePublicKey():
+            return None
+        case _:
+            return "no public key of RSA or EC"
