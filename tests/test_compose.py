@@ -72,6 +72,15 @@ def test_what_can_be_set_outside_is_documented() -> None:
     assert names == passed_on
 
 
+def test_valkey_keeps_no_file() -> None:
+    command, *values = SERVICES["valkey"]["command"]
+    options = dict(zip(values[::2], values[1::2], strict=True))
+
+    assert command == "valkey-server"
+    assert (options["--save"], options["--appendonly"]) == ("", "no")
+    assert "volumes" not in SERVICES["valkey"]
+
+
 def test_what_it_refers_to_is_there() -> None:
     networks, volumes = set(COMPOSE["networks"]), set(COMPOSE["volumes"])
     for name, service in SERVICES.items():
