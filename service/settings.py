@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from service.domain.near_names import with_nearest
+from service.domain.server_secret import SECRET_BYTES_MIN, SECRETS_MAX, secrets_of
 
 CONNECTIONS_PER_PROCESS = 16
 """Sixteen statements in flight saturate one process (measured); more connections only cost PostgreSQL memory."""
@@ -23,6 +24,7 @@ VARIABLES = {
     "host": "HOST",
     "port": "PORT",
     "data_dir": "HOLDFAST_DATA_DIR",
+    "secret": "HOLDFAST_SECRET",
     "log_level": "HOLDFAST_LOG_LEVEL",
     "database_connections": "HOLDFAST_DATABASE_CONNECTIONS",
     "jwt_secret": "HOLDFAST_JWT_SECRET",
@@ -60,6 +62,8 @@ DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
 """A point of `service/faults.py`, and at which passing of it the process ends."""
 
+HOW_TO_MAKE = "Make one with: openssl rand -hex 32"
+
 SERVICE_LINKS = ("HOLDFAST_PORT", "HOLDFAST_SERVICE_")
 """What Kubernetes adds to every container beside a Service that is called `holdfast`: nothing that anybody has set."""
 
@@ -92,6 +96,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
     data_dir: Path = Path(".holdfast")
+    secret: str | None = None
     log_level: LogLevel = LogLevel.INFO
     database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
     jwt_secret: str | None = None
@@ -129,6 +134,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Host and port of the virus scanner, where there is one."""
         host, _, port = (self.clamd or "").rpartition(":")
         return (host.strip("[]"), int(port)) if host else None
+
+
+def required_secrets(settings: Settings) -> list[bytes]:
+    """What seals, and opens, for a process that does: the API, webhooks, `holdfast reseal`.
+
+    Raises:
+        SettingsError: there is no secret, or one that cannot be used.
+    """
+    if settings.secret is None:
+        raise SettingsError(
+            "HOLDFAST_SECRET is not set; kept answers and the secrets of webhooks are sealed with it. "
+            f"{HOW_TO_MAKE}, and give all web and webhooks processes the same one."
+        )
+    try:
+        return secrets_of(settings.secret)
+    except ValueError:
+        raise SettingsError(
+            f"HOLDFAST_SECRET must be {SECRET_BYTES_MIN} random bytes or more, in hex or base64; while it changes, "
+            f"up to {SECRETS_MAX} of them with commas between them, the one that seals first. {HOW_TO_MAKE}."
+        ) from None
 
 
 def _listed(text: str | None) -> list[str]:
@@ -178,6 +203,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("DATABASE_URL must start with postgresql:// (postgresql://user:password@host:5432/name).")
     if settings.redis_url.partition("://")[0] not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix:// (redis://host:6379/0).")
+    if settings.secret is not None:
+        required_secrets(settings)
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < JWT_SECRET_BYTES_MIN:
         raise SettingsError(
             f"HOLDFAST_JWT_SECRET has fewer than {JWT_SECRET_BYTES_MIN} bytes, too few for HS256. "

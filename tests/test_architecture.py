@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sealing import SECRET
 
 from service.app import API_PATH, create_app
 from service.domain.caller import Scope
@@ -38,6 +39,7 @@ SUPPORT = {
     "queue",
     "rates",
     "resolver",
+    "seals",
     "settings",
     "streams",
     "wakeups",
@@ -45,7 +47,7 @@ SUPPORT = {
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain", "faults"},
-    "commands": {"store", "domain", "encoding", "ids"},
+    "commands": {"store", "domain", "encoding", "ids", "seals"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
         "blobs",
@@ -60,6 +62,7 @@ DOORS: dict[str, set[str]] = {
         "log",
         "queue",
         "resolver",
+        "seals",
         "settings",
         "version",
         "wakeups",
@@ -69,6 +72,7 @@ DOORS: dict[str, set[str]] = {
     "encoding": {"copies", "store"},
     "resolver": set(),
     "ids": set(),
+    "seals": set(),
     "settings": {"domain"},
     "metrics": set(),
     "running": set(),
@@ -88,13 +92,14 @@ DOORS: dict[str, set[str]] = {
 }
 """Room → the rooms that it may import from, besides itself. Rooms that are not listed are edges, where parts meet."""
 
-EDGES = {"app", "__main__", "cli", "up", "supervisor", "checkup", "development_key"}
+EDGES = {"app", "__main__", "cli", "up", "supervisor", "checkup", "development_key", "reseal"}
 """Where the operator comes in, and `app`, where the parts meet: they may use every room of the service."""
 
 TRANSACTIONS_BEGIN_IN = {
     "service.handlers.writing",
     "service.handlers.tool_calls",  # the inbox: what is set for a page's queries must not outlive them
     "service.cli",
+    "service.reseal",
     "service.development_key",
     "workers.jobs.*",
 }
@@ -286,7 +291,8 @@ def test_no_clock_but_postgresqls_decides_below_the_edges():
 
 def routes() -> Iterator[tuple[str, set[str], Any]]:
     """Every route under the API's path: path, methods, handler."""
-    app: Any = create_app(Settings(database_url="postgresql:///none", redis_url="unix:///none")).app
+    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", secret=SECRET)
+    app: Any = create_app(settings).app
     for route in app.routes:
         for handler in route.route_handlers:
             methods = set(handler.http_methods) - {"OPTIONS"}
@@ -311,7 +317,7 @@ def test_every_route_of_the_api_requires_a_scope_and_none_that_changes_something
 
 
 def test_every_job_that_the_service_enqueues_is_one_that_a_worker_does(tmp_path: Path):
-    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", data_dir=tmp_path)
+    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", data_dir=tmp_path, secret=SECRET)
     database = Database("postgresql:///none", connections_max=1)
     done = {name for queue in Queue for name in work_of(queue, database, settings, lambda _: None).jobs}
     enqueuing = [

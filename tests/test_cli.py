@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
+from sealing import SECRET
 
 from service.cli import main
 from service.domain.api_key import digest
@@ -27,7 +28,12 @@ Holdfast = Callable[..., Result]
 @pytest.fixture
 def environment(own_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """A database and a data folder of this test alone."""
-    return {"DATABASE_URL": own_database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(tmp_path / "data")}
+    return {
+        "DATABASE_URL": own_database_url,
+        "REDIS_URL": redis_url,
+        "HOLDFAST_DATA_DIR": str(tmp_path / "data"),
+        "HOLDFAST_SECRET": SECRET,
+    }
 
 
 @pytest.fixture

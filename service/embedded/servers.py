@@ -38,7 +38,7 @@ class EmbeddedServers:
         database: str = "holdfast",
         say: Callable[[str], None],
     ) -> None:
-        """Describe the servers; `durable=False` has PostgreSQL give up safety against power loss for speed, for tests."""
+        """Describe the servers; `durable=False`: PostgreSQL gives up safety against power loss for speed, for tests."""
         self._folder = folder
         self._wants_postgres = postgres
         self._wants_redis = redis

@@ -15,6 +15,7 @@ from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
 from service.rates import Rates
 from service.resolver import Resolver
+from service.seals import Seals
 from service.settings import Settings
 from service.store.engine import Database
 from service.streams import Streams
@@ -36,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     streams: Streams
     cache: Cache
     resolver: Resolver
+    seals: Seals
     rates: Rates | None = None
 
 
