@@ -379,5 +379,7 @@ def test_a_command_finds_the_servers_of_holdfast_up_in_the_data_folder(holdfast:
 def test_help_names_every_command(holdfast: Holdfast):
     shown = holdfast("--help").stdout
 
-    assert {"up", "serve", "worker", "migrate", "keys", "doctor"} <= set(re.findall(r"^  (\w+)", shown, re.MULTILINE))
+    assert {"up", "serve", "worker", "migrate", "keys", "doctor", "reseal"} <= set(
+        re.findall(r"^  (\w+)", shown, re.MULTILINE)
+    )
     assert holdfast("--version").stdout.startswith("holdfast, version ")
