@@ -28,6 +28,7 @@ from bench.uploads import compare_uploads
 from bench.webhooks import measure_webhooks
 from service import development_key
 from service.embedded.servers import EmbeddedServers
+from service.running import keep_secret
 from service.store import migrate
 
 CONNECTIONS = 32
@@ -146,7 +147,7 @@ def _measure(servers: EmbeddedServers, folder: Path, options: argparse.Namespace
     migrate.upgrade(database_url)
     key = development_key.ensure(database_url, folder)
     environment = {"DATABASE_URL": database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(folder)}
-    environment["HOLDFAST_WEBHOOK_ALLOW_PRIVATE"] = "true"
+    environment |= {"HOLDFAST_SECRET": keep_secret(folder), "HOLDFAST_WEBHOOK_ALLOW_PRIVATE": "true"}
     # One tenant at one address asks for all that is measured.
     environment |= {"HOLDFAST_TENANT_STREAMS": "2000", "HOLDFAST_ADDRESS_CONNECTIONS": "4000"}
     environment["HOLDFAST_WEBHOOK_HOST_ATTEMPTS"] = "1000"  # its receivers stand for as many hosts

@@ -25,7 +25,7 @@ from service.handlers.edge import Edge
 from service.handlers.patience import Patience
 from service.handlers.proxied_clients import ProxiedClients
 from service.log import configure_logging, get_logger
-from service.settings import SettingsError, read_settings
+from service.settings import SettingsError, read_settings, required_secrets
 
 CANCELLED_AFTER_SECONDS = math.ceil(GRACE_SECONDS) + 1
 """When uvicorn cancels what has not even ended with the grace: below the 20 s after which supervisors kill."""
@@ -107,6 +107,7 @@ def main() -> int:
     """Serve HTTP until SIGTERM or SIGINT; 2 when the configuration cannot be used."""
     try:
         settings = read_settings(os.environ)
+        required_secrets(settings)
     except SettingsError as error:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2

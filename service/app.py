@@ -43,7 +43,8 @@ from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe, open_pool, open_queue
 from service.rates import Rates
 from service.resolver import Resolver
-from service.settings import Settings, Switch
+from service.seals import Seals
+from service.settings import Settings, Switch, required_secrets
 from service.store import copies
 from service.store.engine import Database
 from service.streams import Streams
@@ -53,7 +54,12 @@ API_PATH = "/api/v1"
 
 
 def create_app(settings: Settings) -> Edge:
-    """The ASGI application: every part opened at start-up, closed at shutdown, and none of them global."""
+    """The ASGI application: every part opened at start-up, closed at shutdown, and none of them global.
+
+    Raises:
+        SettingsError: there is no `HOLDFAST_SECRET`.
+    """
+    seals = Seals(required_secrets(settings))
     database = Database(
         settings.database_url,
         connections_max=settings.database_connections,
@@ -87,6 +93,7 @@ def create_app(settings: Settings) -> Edge:
         cache=cache,
         resolver=Resolver(),
         row_quota=RowQuota(database, settings.tenant_rows_bytes),
+        seals=seals,
         rates=_rates(settings, metrics),
     )
 

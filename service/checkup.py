@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 
@@ -15,8 +16,9 @@ from service.domain.errors import StorageFull, StorageUnavailable, Unavailable
 from service.domain.work import Queue
 from service.ids import new_id
 from service.queue import open_queue
-from service.settings import Settings, SettingsError, read_settings
-from service.store import deliveries, heartbeats, outbox, schema, server
+from service.seals import MAGIC, MARK_BYTES, Seals, as_text, is_sealed
+from service.settings import HOW_TO_MAKE, Settings, SettingsError, read_settings, required_secrets
+from service.store import deliveries, heartbeats, outbox, schema, sealed, server
 from service.store.engine import Database, Tx
 
 POSTGRES_VERSION_MIN = 150_000
@@ -100,7 +102,7 @@ async def _check_postgresql(settings: Settings) -> list[Finding]:
     try:
         await database.open()
         async with database.connect() as tx:
-            return await _look_inside(tx)
+            return await _look_inside(tx, settings)
     except (Unavailable, asyncpg.PostgresError, ValueError) as error:
         cause = error.__cause__ or error
         return [
@@ -114,7 +116,7 @@ async def _check_postgresql(settings: Settings) -> list[Finding]:
         await database.close()
 
 
-async def _look_inside(tx: Tx) -> list[Finding]:
+async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
     version = await server.version(tx)
     shown = f"PostgreSQL {version // 10_000}"
     if version < POSTGRES_VERSION_MIN:
@@ -130,7 +132,7 @@ async def _look_inside(tx: Tx) -> list[Finding]:
         )
     if not await schema.is_current(tx):
         return [*findings, Finding(Verdict.BAD, "schema: not current", "Run: holdfast migrate")]
-    findings.append(Finding(Verdict.GOOD, "schema: current"))
+    findings += [Finding(Verdict.GOOD, "schema: current"), await _check_seals(tx, settings)]
     backlog = await outbox.backlog(tx)
     if backlog.oldest_seconds > LAG_SECONDS_MAX:
         findings.append(
@@ -154,6 +156,32 @@ async def _look_inside(tx: Tx) -> list[Finding]:
     silence = await heartbeats.silence_seconds(tx)
     findings += [_worker(queue, silence.get(queue)) for queue in Queue]
     return findings
+
+
+async def _check_seals(tx: Tx, settings: Settings) -> Finding:
+    """Whether the secret is there, and opens what it should: of kept answers the newest are looked at."""
+    if settings.secret is None:
+        return Finding(
+            Verdict.BAD,
+            "secret: HOLDFAST_SECRET is not set",
+            f"{HOW_TO_MAKE}. Web and webhooks processes do not start without it.",
+        )
+    seals = Seals(required_secrets(settings))
+    counts = await sealed.marks_of_answers(tx, MARK_BYTES)
+    for text, rows in (await sealed.marks_of_webhooks(tx, len(as_text(seals.mark)))).items():
+        mark = b64decode(text) if text.startswith(as_text(MAGIC)) else b""
+        counts[mark] = counts.get(mark, 0) + rows
+    if unopened := sum(rows for mark, rows in counts.items() if is_sealed(mark) and not seals.knows(mark)):
+        return Finding(
+            Verdict.BAD,
+            f"secret: {unopened} sealed rows do not open with HOLDFAST_SECRET",
+            'Add the secret that sealed them behind the first. If it is lost: docs/operations.md, "The secret".',
+        )
+    if older := sum(rows for mark, rows in counts.items() if mark != seals.mark):
+        return Finding(
+            Verdict.WORRY, f"secret: {older} rows carry no seal, or an older secret's", "Run: holdfast reseal"
+        )
+    return Finding(Verdict.GOOD, "secret: opens what is sealed")
 
 
 def _worker(queue: Queue, silent_seconds: float | None) -> Finding:

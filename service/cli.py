@@ -19,8 +19,10 @@ from service.domain.api_key import BY_COMMAND, DEFAULT_SCOPES, ApiKey
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
 from service.domain.errors import DomainError
 from service.domain.work import Queue
+from service.reseal import reseal_everything
 from service.running import with_noted_endpoints
-from service.settings import Settings, SettingsError, read_settings
+from service.seals import Seals
+from service.settings import Settings, SettingsError, read_settings, required_secrets
 from service.store import api_keys, schema
 from service.store import migrate as migrations
 from service.store.engine import Database, Tx
@@ -36,7 +38,8 @@ MARKS = {Verdict.GOOD: ("ok  ", "green"), Verdict.WORRY: ("warn", "yellow"), Ver
 def main() -> None:
     """Holdfast: the place where AI agents keep their conversations.
 
-    Configured by the environment (DATABASE_URL, REDIS_URL, PORT, HOST, HOLDFAST_…); docs/operations.md lists it all.
+    Configured by the environment (DATABASE_URL, REDIS_URL, PORT, HOST, HOLDFAST_SECRET, HOLDFAST_…);
+    docs/operations.md lists it all.
     """
 
 
@@ -85,6 +88,25 @@ def doctor() -> None:
         if finding.remedy:
             click.echo(f"      {finding.remedy}")
     sys.exit(any(finding.verdict is Verdict.BAD for finding in findings))
+
+
+@main.command()
+def reseal() -> None:
+    """Seal what is stored anew, with the first secret of HOLDFAST_SECRET.
+
+    To be run after the secret has changed, and once after an upgrade from a version without it; while the service runs.
+    """
+    try:
+        seals = Seals(required_secrets(_settings()))
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+    totals = _on_database(lambda database: reseal_everything(database, seals, click.echo))
+    if totals.unopened:
+        raise click.ClickException(
+            f"{totals.unopened} rows do not open with HOLDFAST_SECRET: add the one that sealed them behind the first."
+        )
+    if totals.in_use:
+        raise click.ClickException(f"{totals.in_use} rows were in use all the time: run this again.")
 
 
 @main.group()
@@ -176,7 +198,17 @@ def revoke(key_id: UUID) -> None:
 
 
 def _in_transaction(effect: Callable[[Tx], Awaitable[T]]) -> T:
-    """Run `effect` on the configured database, and turn every refusal into one sentence."""
+    """Run `effect` in a transaction on the configured database."""
+
+    async def run(database: Database) -> T:
+        async with database.begin() as tx:
+            return await effect(tx)
+
+    return _on_database(run)
+
+
+def _on_database(effect: Callable[[Database], Awaitable[T]]) -> T:
+    """Run `effect` with the configured database, and turn every refusal into one sentence."""
     settings = _settings()
 
     async def run() -> T:
@@ -186,8 +218,7 @@ def _in_transaction(effect: Callable[[Tx], Awaitable[T]]) -> T:
             async with database.connect() as tx:
                 if not await schema.is_current(tx):
                     raise click.ClickException("The database schema is not current. Run: holdfast migrate")
-            async with database.begin() as tx:
-                return await effect(tx)
+            return await effect(database)
         finally:
             await database.close()
 

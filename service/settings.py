@@ -16,6 +16,7 @@ from msgspec import Meta
 from service.domain.attachment import INSPECTIONS_MAX
 from service.domain.delivery import HOST_ATTEMPTS_MAX
 from service.domain.near_names import with_nearest
+from service.domain.server_secret import SECRET_BYTES_MIN, SECRETS_MAX, secrets_of
 from service.domain.share import STREAMS_MAX, STREAMS_PER_TENANT_MAX, WAITS_MAX, WAITS_PER_TENANT_MAX
 
 CONNECTIONS_PER_PROCESS = 16
@@ -38,6 +39,7 @@ VARIABLES = {
     "port": "PORT",
     "metrics_port": "HOLDFAST_METRICS_PORT",
     "data_dir": "HOLDFAST_DATA_DIR",
+    "secret": "HOLDFAST_SECRET",
     "log_level": "HOLDFAST_LOG_LEVEL",
     "database_connections": "HOLDFAST_DATABASE_CONNECTIONS",
     "tenant_connections": "HOLDFAST_TENANT_CONNECTIONS",
@@ -89,6 +91,8 @@ DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 FAULT = "(before_commit|after_commit|after_push|mid_upload)(:[1-9][0-9]{0,8})?"
 """A point of `service/faults.py`, and at which passing of it the process ends."""
 
+HOW_TO_MAKE = "Make one with: openssl rand -hex 32"
+
 SERVICE_LINKS = ("HOLDFAST_PORT", "HOLDFAST_SERVICE_")
 """What Kubernetes adds to every container beside a Service that is called `holdfast`: nothing that anybody has set."""
 
@@ -122,6 +126,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
     metrics_port: Annotated[int, Meta(ge=1, le=PORT_MAX)] | None = None
     data_dir: Path = Path(".holdfast")
+    secret: str | None = None
     log_level: LogLevel = LogLevel.INFO
     database_connections: Annotated[int, Meta(ge=1, le=500)] = CONNECTIONS_PER_PROCESS
     tenant_connections: Annotated[int, Meta(ge=1, le=500)] | None = None
@@ -175,6 +180,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return (host.strip("[]"), int(port)) if host else None
 
 
+def required_secrets(settings: Settings) -> list[bytes]:
+    """What seals, and opens, for a process that does: the API, webhooks, `holdfast reseal`.
+
+    Raises:
+        SettingsError: there is no secret, or one that cannot be used.
+    """
+    if settings.secret is None:
+        raise SettingsError(
+            "HOLDFAST_SECRET is not set; kept answers and the secrets of webhooks are sealed with it. "
+            f"{HOW_TO_MAKE}, and give all web and webhooks processes the same one."
+        )
+    try:
+        return secrets_of(settings.secret)
+    except ValueError:
+        raise SettingsError(
+            f"HOLDFAST_SECRET must be {SECRET_BYTES_MIN} random bytes or more, in hex or base64; while it changes, "
+            f"up to {SECRETS_MAX} of them with commas between them, the one that seals first. {HOW_TO_MAKE}."
+        ) from None
+
+
 def _listed(text: str | None) -> list[str]:
     return [entry.strip() for entry in (text or "").split(",") if entry.strip()]
 
@@ -222,6 +247,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError("DATABASE_URL must start with postgresql:// (postgresql://user:password@host:5432/name).")
     if settings.redis_url.partition("://")[0] not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix:// (redis://host:6379/0).")
+    if settings.secret is not None:
+        required_secrets(settings)
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < JWT_SECRET_BYTES_MIN:
         raise SettingsError(
             f"HOLDFAST_JWT_SECRET has fewer than {JWT_SECRET_BYTES_MIN} bytes, too few for HS256. "

@@ -21,7 +21,7 @@ from service.domain.errors import DomainError
 from service.embedded.errors import EmbeddedError
 from service.embedded.folder import prepare
 from service.embedded.servers import EmbeddedServers, Endpoints
-from service.running import DEFAULT_FOLDER, note_endpoints
+from service.running import DEFAULT_FOLDER, SECRET_FILE, keep_secret, note_endpoints
 from service.settings import SettingsError, read_settings
 from service.store import migrate
 from service.supervisor import SupervisorError, run, stop_signals
@@ -85,6 +85,7 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     folder = prepare(Path(environment.get("HOLDFAST_DATA_DIR") or DEFAULT_FOLDER))
     given = Endpoints(environment.get("DATABASE_URL") or None, environment.get("REDIS_URL") or None)
     wants_postgres, wants_redis = given.database_url is None, given.redis_url is None
+    secret = environment.get("HOLDFAST_SECRET") or _kept_secret(folder)
     servers = EmbeddedServers(folder, postgres=wants_postgres, redis=wants_redis, say=say)
     with _no_more_interrupts(servers) if wants_postgres or wants_redis else nullcontext():
         started = servers.start() if wants_postgres or wants_redis else given
@@ -101,6 +102,7 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
             "HOST": host,
             "PORT": str(port),
             "HOLDFAST_DATA_DIR": str(folder),
+            "HOLDFAST_SECRET": secret,
         }
         # libpq's variables are meant for another server than ours.
         inherited = {name: value for name, value in environment.items() if not (wants_postgres and name[:2] == "PG")}
@@ -127,6 +129,19 @@ def _check_settings(environment: Mapping[str, str]) -> None:
         read_settings({"DATABASE_URL": "postgresql://", "REDIS_URL": "unix://"} | given)
     except SettingsError as error:
         raise UpError(str(error)) from None
+
+
+def _kept_secret(folder: Path) -> str:
+    """The secret of the data folder, made at the first start; raises UpError when what stands there is none."""
+    try:
+        secret = keep_secret(folder)
+        _check_settings({"HOLDFAST_SECRET": secret or "none"})
+    except (OSError, UpError) as error:
+        raise UpError(
+            f"{folder / SECRET_FILE} cannot be used ({error}) Bring back what was in it: what was sealed with it opens "
+            "with nothing else."
+        ) from None
+    return secret
 
 
 def _check_free(host: str, port: int, variable: str = "PORT") -> None:

@@ -23,6 +23,7 @@ import httpx2
 import pytest
 from patience import patience, patient_databases, patient_redis  # noqa: F401 - fixtures of all tests
 from places import Place
+from sealing import SECRET
 from side_by_side import in_order, mark_fast, pytest_xdist_make_scheduler
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
@@ -219,6 +220,7 @@ def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPat
         database_url=database_url,
         redis_url=redis_url,
         data_dir=tmp_path_factory.mktemp("holdfast"),
+        secret=SECRET,
         jwt_secret=JWT_SECRET,
         jwt_issuer="https://issuer.test",
         jwt_audience="holdfast",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sealing import SECRET
 
 from service.app import API_PATH, create_app
 from service.domain.caller import Scope
@@ -39,6 +40,7 @@ SUPPORT = {
     "queue",
     "rates",
     "resolver",
+    "seals",
     "settings",
     "streams",
     "wakeups",
@@ -46,7 +48,7 @@ SUPPORT = {
 DOORS: dict[str, set[str]] = {
     "domain": set(),
     "store": {"domain", "faults"},
-    "commands": {"store", "domain", "encoding", "ids"},
+    "commands": {"store", "domain", "encoding", "ids", "seals"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
         "blobs",
@@ -61,6 +63,7 @@ DOORS: dict[str, set[str]] = {
         "log",
         "queue",
         "resolver",
+        "seals",
         "settings",
         "version",
         "wakeups",
@@ -70,6 +73,7 @@ DOORS: dict[str, set[str]] = {
     "encoding": {"copies", "store"},
     "resolver": set(),
     "ids": set(),
+    "seals": set(),
     "settings": {"domain"},
     "metrics": set(),
     "running": set(),
@@ -91,12 +95,13 @@ DOORS: dict[str, set[str]] = {
 }
 """Room → the rooms that it may import from, besides itself. Rooms that are not listed are edges, where parts meet."""
 
-EDGES = {"app", "__main__", "cli", "up", "supervisor", "checkup", "development_key"}
+EDGES = {"app", "__main__", "cli", "up", "supervisor", "checkup", "development_key", "reseal"}
 """Where the operator comes in, and `app`, where the parts meet: they may use every room of the service."""
 
 TRANSACTIONS_BEGIN_IN = {
     "service.handlers.writing",
     "service.cli",
+    "service.reseal",
     "service.development_key",
     "workers.jobs.*",
 }
@@ -313,7 +318,8 @@ def test_no_clock_but_postgresqls_decides_below_the_edges():
 
 def routes() -> Iterator[tuple[str, set[str], Any]]:
     """Every route under the API's path: path, methods, handler."""
-    app: Any = create_app(Settings(database_url="postgresql:///none", redis_url="unix:///none")).app
+    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", secret=SECRET)
+    app: Any = create_app(settings).app
     for route in app.routes:
         for handler in route.route_handlers:
             methods = set(handler.http_methods) - {"OPTIONS"}
@@ -338,7 +344,7 @@ def test_every_route_of_the_api_requires_a_scope_and_none_that_changes_something
 
 
 def test_every_job_that_the_service_enqueues_is_one_that_a_worker_does(tmp_path: Path):
-    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", data_dir=tmp_path)
+    settings = Settings(database_url="postgresql:///none", redis_url="unix:///none", data_dir=tmp_path, secret=SECRET)
     database = Database("postgresql:///none", connections_max=1)
     done = {name for queue in Queue for name in work_of(queue, database, settings, lambda _: None).jobs}
     enqueuing = [

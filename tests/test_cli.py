@@ -12,6 +12,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from click.testing import CliRunner, Result
+from sealing import SECRET
 
 from service.cli import main
 from service.domain.api_key import digest
@@ -28,7 +29,12 @@ Holdfast = Callable[..., Result]
 @pytest.fixture
 def environment(own_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """A database and a data folder of this test alone."""
-    return {"DATABASE_URL": own_database_url, "REDIS_URL": redis_url, "HOLDFAST_DATA_DIR": str(tmp_path / "data")}
+    return {
+        "DATABASE_URL": own_database_url,
+        "REDIS_URL": redis_url,
+        "HOLDFAST_DATA_DIR": str(tmp_path / "data"),
+        "HOLDFAST_SECRET": SECRET,
+    }
 
 
 @pytest.fixture
@@ -377,5 +383,7 @@ def test_a_command_finds_the_servers_of_holdfast_up_in_the_data_folder(holdfast:
 def test_help_names_every_command(holdfast: Holdfast):
     shown = holdfast("--help").stdout
 
-    assert {"up", "serve", "worker", "migrate", "keys", "doctor"} <= set(re.findall(r"^  (\w+)", shown, re.MULTILINE))
+    assert {"up", "serve", "worker", "migrate", "keys", "doctor", "reseal"} <= set(
+        re.findall(r"^  (\w+)", shown, re.MULTILINE)
+    )
     assert holdfast("--version").stdout.startswith("holdfast, version ")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from sealing import SECRET
 
 from service.app import create_app
 from service.settings import BAD_CREDENTIALS_LIMIT, VARIABLES, Settings, read_settings
@@ -27,9 +28,14 @@ OF_THE_BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AW
 """Read by the client of S3, as every client of S3 reads them."""
 
 
+REQUIRED = {"HOLDFAST_SECRET": SECRET}
+"""What has no default: without it, compose says so and starts nothing."""
+
+
 def filled_in(value: str) -> str:
-    """A value as compose makes it when nothing is set outside."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+    """A value as compose makes it when nothing is set outside but what is required."""
+    given = re.sub(r"\$\{(\w+):\?[^}]+\}", lambda match: REQUIRED[match[1]], value)
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", given)
 
 
 def test_compose_would_take_the_file() -> None:
@@ -62,6 +68,13 @@ def test_its_environment_is_a_configuration_that_works(name: str) -> None:
     assert read_settings(environment).database_url.startswith("postgresql://")
 
 
+def test_the_secret_goes_to_those_who_seal_or_open_and_to_nobody_else() -> None:
+    given = {name for name, service in OURS.items() if "HOLDFAST_SECRET" in service["environment"]}
+
+    assert given == {"web", "worker-webhooks"}
+    assert all(":?" in OURS[name]["environment"]["HOLDFAST_SECRET"] for name in given)
+
+
 def test_what_can_be_set_outside_is_documented() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     passed_on = set(re.findall(r"\$\{(\w+)", text)) | {
@@ -71,6 +84,15 @@ def test_what_can_be_set_outside_is_documented() -> None:
     names = {name for row in documented.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
 
     assert names == passed_on
+
+
+def test_valkey_keeps_no_file() -> None:
+    command, *values = SERVICES["valkey"]["command"]
+    options = dict(zip(values[::2], values[1::2], strict=True))
+
+    assert command == "valkey-server"
+    assert (options["--save"], options["--appendonly"]) == ("", "no")
+    assert "volumes" not in SERVICES["valkey"]
 
 
 def test_what_it_refers_to_is_there() -> None:

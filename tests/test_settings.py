@@ -14,6 +14,7 @@ DATABASE_URL = "postgresql://user:password@db.example:5432/holdfast"
 REDIS_URL = "redis://redis.example:6379/0"
 MINIMAL = {"DATABASE_URL": DATABASE_URL, "REDIS_URL": REDIS_URL}
 SECRET = "s" * 32
+SERVER_SECRETS = f"{bytes(range(32)).hex()},{bytes(range(40)).hex()}"
 
 
 def test_two_addresses_are_enough():
@@ -30,6 +31,7 @@ def test_every_variable_sets_its_field():
             "HOST": "0.0.0.0",
             "PORT": "65535",
             "HOLDFAST_DATA_DIR": "/var/lib/holdfast",
+            "HOLDFAST_SECRET": SERVER_SECRETS,
             "HOLDFAST_LOG_LEVEL": "warning",
             "HOLDFAST_DATABASE_CONNECTIONS": "500",
             "HOLDFAST_JWT_SECRET": SECRET,
@@ -63,6 +65,7 @@ def test_every_variable_sets_its_field():
         host="0.0.0.0",
         port=65_535,
         data_dir=Path("/var/lib/holdfast"),
+        secret=SERVER_SECRETS,
         log_level=LogLevel.WARNING,
         database_connections=500,
         tenant_rows_bytes=0,
@@ -175,6 +178,8 @@ def test_every_usual_scheme_of_redis_is_taken(url: str):
         ("PORT", "80.5"),
         ("PORT", "9" * 400),
         ("HOLDFAST_LOG_LEVEL", "loud"),
+        ("HOLDFAST_SECRET", "guess me"),
+        ("HOLDFAST_SECRET", "0" * 64),
         ("HOLDFAST_LOG_LEVEL", "INFO"),
         ("HOLDFAST_DATABASE_CONNECTIONS", "0"),
         ("HOLDFAST_DATABASE_CONNECTIONS", "501"),

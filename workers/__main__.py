@@ -10,7 +10,7 @@ import uvloop
 from service import faults
 from service.domain.work import Queue
 from service.log import configure_logging
-from service.settings import SettingsError, read_settings
+from service.settings import SettingsError, read_settings, required_secrets
 from workers.main import main as work
 
 USAGE = f"usage: python -m workers {'|'.join(Queue)}\n"
@@ -23,6 +23,8 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         settings = read_settings(os.environ)
+        if Queue(arguments[0]) is Queue.WEBHOOKS:
+            required_secrets(settings)
     except SettingsError as error:
         sys.stderr.write(f"holdfast: {error}\n")
         return 2

@@ -29,7 +29,8 @@ from service.queue import (
     open_pool,
     open_queue,
 )
-from service.settings import Settings, Switch
+from service.seals import Seals
+from service.settings import Settings, Switch, required_secrets
 from service.store import copies, heartbeats
 from service.store.engine import Database
 from service.wakeups import Waker, session_key
@@ -102,6 +103,9 @@ def work_of(
 
     `wake` rings a queue's worker, `wake_watchers` wakes streams by their keys. `teller` outdates copies before the
     relay tells of events, `sampler` compares them.
+
+    Raises:
+        SettingsError: deliveries are to be signed, and there is no `HOLDFAST_SECRET`.
     """
 
     def on_recorded(session_id: UUID) -> None:
@@ -125,7 +129,8 @@ def work_of(
             return Work({RELAY_EVENTS: relay_events}, sweeps, {"relay": relay}, job_seconds_max=30, jobs_at_once=10)
         case Queue.WEBHOOKS:
             egress = Egress(allows_private=settings.webhook_allow_private)
-            found = Deliveries(database, egress, settings.webhook_host_attempts)
+            seals = Seals(required_secrets(settings))
+            found = Deliveries(database, egress, seals, settings.webhook_host_attempts)
             return Work(
                 {DELIVER_WEBHOOKS: deliver_webhooks},
                 [Sweep("tidy_deliveries", SWEEP_SECONDS, partial(sweep_deliveries, database))],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import UTC, timedelta
 
 from standardwebhooks import Webhook
@@ -10,6 +11,7 @@ from standardwebhooks import Webhook
 from service import __version__
 from service.domain.delivery import Failure, Outcome, failure_of, retry_after_of
 from service.encoding import encode
+from service.seals import Seals, Unopened, place_of_webhook
 from service.store.deliveries import Claim
 from workers.connection import BadAnswer
 from workers.egress import AddressRefused, Egress, NameNotFound
@@ -17,16 +19,19 @@ from workers.egress import AddressRefused, Egress, NameNotFound
 USER_AGENT = f"Holdfast/{__version__}"
 
 
-async def attempt(egress: Egress, claim: Claim) -> Outcome:
-    """Send a claimed delivery once. Whatever goes wrong is an outcome, too.
+async def attempt(egress: Egress, seals: Seals, claim: Claim) -> Outcome:
+    """Send a claimed delivery once, never without a signature. Whatever goes wrong is an outcome, too.
 
     Raises:
         NotAsked: for want of room here; it says nothing about the receiver.
     """
+    secrets = opened_secrets(seals, claim)
+    if not secrets:
+        return Outcome(latency_ms=0, error=Failure.SECRET_UNREADABLE)
     body = body_of(claim)
     began = time.monotonic()
     try:
-        answer = await egress.post(claim.url, body, headers_of(claim, body))
+        answer = await egress.post(claim.url, body, headers_of(claim, secrets, body))
     except AddressRefused:
         error = Failure.ADDRESS_REFUSED
     except NameNotFound:
@@ -49,15 +54,24 @@ async def attempt(egress: Egress, claim: Claim) -> Outcome:
     return Outcome(latency_ms=round((time.monotonic() - began) * 1000), error=error)
 
 
+def opened_secrets(seals: Seals, claim: Claim) -> list[str]:
+    """The endpoint's secrets that are valid now, the newest first; without those that do not open."""
+    place, secrets = place_of_webhook(claim.tenant_id, claim.endpoint_id), []
+    for stored in claim.secrets:
+        with suppress(Unopened):
+            secrets.append(seals.open_text(place, stored))
+    return secrets
+
+
 def body_of(claim: Claim) -> bytes:
     """The exact bytes that are signed and sent: the event as `GET /sessions/{id}/events` gives it."""
     return (claim.test_event or "").encode() if claim.event is None else encode(claim.event)
 
 
-def headers_of(claim: Claim, body: bytes) -> dict[str, str]:
+def headers_of(claim: Claim, secrets: list[str], body: bytes) -> dict[str, str]:
     """What Standard Webhooks asks for, signed with every secret that is valid now, and the request's own id."""
     moment = claim.moment.astimezone(UTC)  # `sign` takes any time for UTC
-    signatures = [Webhook(secret).sign(str(claim.event_id), moment, body.decode()) for secret in claim.secrets]
+    signatures = [Webhook(secret).sign(str(claim.event_id), moment, body.decode()) for secret in secrets]
     headers = {
         "content-type": "application/json",
         "user-agent": USER_AGENT,

@@ -10,6 +10,7 @@ from service.domain.errors import WebhookLimitExceeded, WebhookNotFound
 from service.domain.event import EventType
 from service.domain.webhook import WEBHOOKS_MAX, Ordering, Webhook, new_secret
 from service.ids import new_id
+from service.seals import Seals, place_of_webhook
 from service.store import delivery_pages
 from service.store import webhooks as store
 from service.store.engine import Tx
@@ -28,16 +29,17 @@ class WebhookWish(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str | None = None
 
 
-async def create_webhook(tx: Tx, wish: WebhookWish) -> tuple[Webhook, str]:
-    """Make an endpoint; its secret is returned here and never again.
+async def create_webhook(tx: Tx, wish: WebhookWish, seals: Seals) -> tuple[Webhook, str]:
+    """Make an endpoint; its secret is returned here and never again, and stored sealed.
 
     Raises:
         WebhookLimitExceeded: the tenant has as many as it may.
     """
     if await store.count(tx, wish.tenant_id) >= WEBHOOKS_MAX:
         raise WebhookLimitExceeded
-    secret = new_secret()
-    webhook = await store.add(tx, store.NewWebhook(id=new_id(), secret=secret, **msgspec.structs.asdict(wish)))
+    webhook_id, secret = new_id(), new_secret()
+    sealed = seals.seal_text(place_of_webhook(wish.tenant_id, webhook_id), secret)
+    webhook = await store.add(tx, store.NewWebhook(id=webhook_id, secret=sealed, **msgspec.structs.asdict(wish)))
     return webhook, secret
 
 
@@ -56,14 +58,15 @@ async def change_webhook(tx: Tx, tenant_id: str, webhook_id: UUID, wanted: Chang
     return webhook
 
 
-async def rotate_secret(tx: Tx, tenant_id: str, webhook_id: UUID) -> tuple[Webhook, str]:
+async def rotate_secret(tx: Tx, tenant_id: str, webhook_id: UUID, seals: Seals) -> tuple[Webhook, str]:
     """Give an endpoint a new secret; the one before signs, too, for a day. An even older one does not any more.
 
     Raises:
         WebhookNotFound: the tenant has no such endpoint.
     """
     secret = new_secret()
-    webhook = await store.rotate(tx, tenant_id, webhook_id, secret)
+    sealed = seals.seal_text(place_of_webhook(tenant_id, webhook_id), secret)
+    webhook = await store.rotate(tx, tenant_id, webhook_id, sealed)
     if webhook is None:
         raise WebhookNotFound
     return webhook, secret

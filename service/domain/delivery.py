@@ -46,7 +46,10 @@ class DeliveryStatus(StrEnum):
 
 
 class Failure(StrEnum):
-    """Why an attempt failed; never in the words of the receiver, which could be anything."""
+    """Why an attempt failed; never in the words of the receiver, which could be anything.
+
+    `secret_unreadable`: nothing was sent, because the endpoint's secret does not open with `HOLDFAST_SECRET`.
+    """
 
     BAD_STATUS = "bad_status"
     TIMEOUT = "timeout"
@@ -54,6 +57,7 @@ class Failure(StrEnum):
     NAME_NOT_FOUND = "name_not_found"
     CONNECTION_FAILED = "connection_failed"
     BAD_ANSWER = "bad_answer"
+    SECRET_UNREADABLE = "secret_unreadable"  # noqa: S105 - a word about one
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -220,6 +220,12 @@ class RequestInProgress(DomainError):
     code = "request_in_progress"
 
 
+class KeptAnswerLost(DomainError):
+    """The first answer to this Idempotency-Key cannot be opened any more; read what it made, do not send it again."""
+
+    code = "kept_answer_lost"
+
+
 class VersionMismatch(DomainError):
     """The session has changed since the version named in If-Match; read it again and retry."""
 

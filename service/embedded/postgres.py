@@ -73,6 +73,8 @@ class PostgresServer:
             "log_timezone": "UTC",
             "log_checkpoints": "off",
             "jit": "off",
+            # A segment of the log that is done with is removed, not kept under a new name with erased words in it.
+            "wal_recycle": "off",
         }
         if not self._durable:
             # Tests make hundreds of databases that live for a moment, and vacuum would visit one every 0.1 s.

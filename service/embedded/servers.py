@@ -38,7 +38,7 @@ class EmbeddedServers:
         database: str = "holdfast",
         say: Callable[[str], None],
     ) -> None:
-        """Describe the servers; `durable=False` gives up safety against power loss for speed, as tests want."""
+        """Describe the servers; `durable=False`: PostgreSQL gives up safety against power loss for speed, for tests."""
         self._folder = folder
         self._wants_postgres = postgres
         self._wants_redis = redis
@@ -152,7 +152,7 @@ class EmbeddedServers:
         if layout.postgres:
             self._postgres = PostgresServer(layout, layout.postgres, durable=self._durable, say=self._say)
         if layout.valkey:
-            self._valkey = ValkeyServer(layout, layout.valkey, durable=self._durable, say=self._say)
+            self._valkey = ValkeyServer(layout, layout.valkey, say=self._say)
         return layout
 
     def _report(self, engine: str, version: str, began: float) -> None:

@@ -1,8 +1,10 @@
-"""The embedded Valkey (or Redis): started as a child on a unix socket."""
+"""The embedded Valkey (or Redis): started as a child on a unix socket. It keeps everything in memory, no file of it."""
 
+import shutil
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from service.embedded import leftovers
 from service.embedded.binaries import ValkeyProgram
@@ -12,19 +14,20 @@ from service.embedded.layout import Layout
 
 SOCKET_NAME = "redis.sock"
 MAX_CLIENTS = 1000  # several test processes with a pool each, within the usual limit of 1024 open files
-READY_LIMIT_SECONDS = 30.0  # it loads its file first; what is in it is small
+READY_LIMIT_SECONDS = 30.0  # it takes 20 ms; a busy machine has been seen to take seconds
 PROBE_SECONDS = 1.0
-STOP_SECONDS = 10.0  # it writes its file to disk before it ends
+STOP_SECONDS = 10.0  # it has nothing to write
+ENGINE_FOLDERS = ("valkey[0-9]*", "redis[0-9]*")  # of every engine and major version that has run here
+KEPT_BY_OLDER_VERSIONS = ("appendonlydir", "appendonly.aof", "dump.rdb", "temp-*")
 
 
 class ValkeyServer:
     """One Valkey server on a unix socket."""
 
-    def __init__(self, layout: Layout, program: ValkeyProgram, *, durable: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, layout: Layout, program: ValkeyProgram, *, say: Callable[[str], None]) -> None:
         """Describe the server; nothing starts yet."""
         self._layout = layout
         self._program = program
-        self._durable = durable
         self._say = say
         self._socket = layout.sockets / SOCKET_NAME
         self._child: Child | None = None
@@ -42,15 +45,16 @@ class ValkeyServer:
         self.finish_stop()
         pid_file = self._layout.queue / "valkey.pid"
         leftovers.clear(self._layout.queue, pid_file, signal.SIGTERM, self._say)
+        self._remove_kept_files()
         options = {
             "port": "0",
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
             "dir": str(self._layout.queue),
             "pidfile": str(pid_file),
+            # No file: copies of what was said would stay in it after the words were erased in PostgreSQL.
             "save": "",
-            "appendonly": "yes" if self._durable else "no",
-            "appendfsync": "everysec",
+            "appendonly": "no",
             "maxmemory-policy": "noeviction",
             "maxclients": str(MAX_CLIENTS),
             "daemonize": "no",
@@ -82,6 +86,24 @@ class ValkeyServer:
         if not self._child.wait(STOP_SECONDS):
             self._child.kill()
         self._child = None
+
+    def _remove_kept_files(self) -> None:
+        """Remove what versions before kept on disk: words may stand in it that have been erased since."""
+        for path in sorted(self._kept_files()):
+            self._say(f"Removing {path}: an earlier version kept copies of messages in it, and none is needed")
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _kept_files(self) -> set[Path]:
+        return {
+            path
+            for engine in ENGINE_FOLDERS
+            for folder in self._layout.store.glob(engine)
+            for name in KEPT_BY_OLDER_VERSIONS
+            for path in folder.glob(name)
+        }
 
     def _ready(self) -> bool:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

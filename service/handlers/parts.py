@@ -16,6 +16,7 @@ from service.metrics import Metrics
 from service.queue import Doorbell, RedisProbe
 from service.rates import Rates
 from service.resolver import Resolver
+from service.seals import Seals
 from service.settings import Settings
 from service.store.engine import Database
 from service.streams import Streams
@@ -38,6 +39,7 @@ class Parts(msgspec.Struct, frozen=True):
     cache: Cache
     resolver: Resolver
     row_quota: RowQuota
+    seals: Seals
     rates: Rates | None = None
 
 

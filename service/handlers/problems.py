@@ -57,6 +57,7 @@ STATUSES: dict[str, HTTPStatus] = {
     "webhook_limit_exceeded": HTTPStatus.CONFLICT,
     "already_exists": HTTPStatus.CONFLICT,
     "request_in_progress": HTTPStatus.CONFLICT,
+    "kept_answer_lost": HTTPStatus.CONFLICT,
     "session_expired": HTTPStatus.GONE,
     "version_mismatch": HTTPStatus.PRECONDITION_FAILED,
     "payload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -101,7 +101,7 @@ async def create_webhook(request: HoldfastRequest, data: JSONBody[CreateWebhook]
     async def effect(tx: Any) -> Answer:
         if refusal is not None:  # only here: a repeated request gets its first answer, whatever the name means by now
             raise refusal
-        webhook, secret = await commands.create_webhook(tx, wish)
+        webhook, secret = await commands.create_webhook(tx, wish, parts_of(request).seals)
         return Answer.of(WebhookWithSecret(webhook, secret), status=201, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
@@ -197,7 +197,7 @@ async def rotate_webhook_secret(request: HoldfastRequest, webhook_id: FromPath[s
     wanted, tenant_id = identifier(webhook_id, WebhookNotFound), caller_of(request).tenant_id
 
     async def effect(tx: Any) -> Answer:
-        webhook, secret = await commands.rotate_secret(tx, tenant_id, wanted)
+        webhook, secret = await commands.rotate_secret(tx, tenant_id, wanted, parts_of(request).seals)
         return Answer.of(WebhookWithSecret(webhook, secret), status=200, headers=NO_STORE, changed=False)
 
     return await write(request, effect)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from litestar import Request, Response
 
 from service.copies.entries import Addition
@@ -20,6 +18,7 @@ from service.domain.errors import (
     Fault,
     IdempotencyKeyReused,
     InvalidRequest,
+    KeptAnswerLost,
     MessageNotFound,
     SessionNotFound,
 )
@@ -27,8 +26,11 @@ from service.domain.event import Cause
 from service.handlers.authentication import caller_of
 from service.handlers.encoding import JSON, encode
 from service.handlers.identifiers import identifier
+from service.handlers.kept_answers import opened, sealed
 from service.handlers.parts import parts_of
 from service.handlers.problems import REQUEST_ID_KEY
+from service.log import get_logger
+from service.seals import Unopened
 from service.store import idempotency
 from service.store.engine import Tx
 from service.store.idempotency import About
@@ -37,8 +39,7 @@ from service.wakeups import session_key
 REPLAYED = {"Idempotent-Replayed": "true"}
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 """API 1: 1 to 255 visible ASCII characters."""
-NONCE_BYTES = 12
-"""The nonce of AES-GCM (NIST SP 800-38D); a fresh one for each answer."""
+LOG = get_logger("http")
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +86,7 @@ async def write(
 
     Raises:
         InvalidRequest: the Idempotency-Key cannot be one.
-        IdempotencyKeyReused, RequestInProgress: see `_once`.
+        IdempotencyKeyReused, RequestInProgress, KeptAnswerLost: see `_once`.
         whatever the effect refuses: then nothing has changed, and the key is free.
     """
     parts = parts_of(request)
@@ -159,8 +160,9 @@ async def _once(
         IdempotencyKeyReused: the key came with another body before.
         RequestInProgress: the first request with this key is still running.
         `erased`, SessionNotFound: what the kept answer showed has been deleted.
+        KeptAnswerLost: it does not open with the secrets of this process.
     """
-    caller = caller_of(request)
+    caller, seals = caller_of(request), parts_of(request).seals
     key_id = _digest(
         caller.tenant_id, caller.kind.value, caller.subject, request.method, request.scope["path"],
         request.scope["query_string"].decode("latin-1"), key,
@@ -169,7 +171,12 @@ async def _once(
     if kept is None:
         answer = await effect(tx)
         await idempotency.keep(
-            tx, key_id, status=answer.status, headers=answer.headers, body=_sealed(answer.body, key), about=answer.about
+            tx,
+            key_id,
+            status=answer.status,
+            headers=answer.headers,
+            body=sealed(seals, caller.tenant_id, key_id, key, answer.body),
+            about=answer.about,
         )
         return answer, False
     if kept.fingerprint != fingerprint:
@@ -178,25 +185,12 @@ async def _once(
         raise erased("What the first answer to this Idempotency-Key showed has been deleted.")
     if kept.body is None:
         raise SessionNotFound("The session that this Idempotency-Key once opened or changed has been erased.")
-    about = About(session_id=kept.session_id)
-    return Answer(status=kept.status, headers=kept.headers, body=_opened(kept.body, key), about=about), True
-
-
-def _sealed(body: bytes, key: str) -> bytes:
-    """A kept answer as it is stored: readable only with the caller's own key, of which the database has a digest.
-
-    An answer may hold what is shown only once (the secret of a new API key); no dump of the database gives it away.
-    """
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    return nonce + AESGCM(_sealing_key(key)).encrypt(nonce, body, None)
-
-
-def _opened(sealed: bytes, key: str) -> bytes:
-    return AESGCM(_sealing_key(key)).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
-
-
-def _sealing_key(key: str) -> bytes:
-    return hashlib.sha256(b"kept answer\0" + key.encode()).digest()
+    try:
+        body = opened(seals, caller.tenant_id, key_id, key, kept.body)
+    except Unopened:
+        LOG.warning("kept_answer.unopened", request_id=request.scope.get(REQUEST_ID_KEY))
+        raise KeptAnswerLost from None
+    return Answer(status=kept.status, headers=kept.headers, body=body, about=About(session_id=kept.session_id)), True
 
 
 def _digest(*parts: str) -> bytes:

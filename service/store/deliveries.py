@@ -131,8 +131,9 @@ CLAIM = Statement(
         FROM fair WHERE d.id = fair.id AND d.status = 'pending' AND d.due_at <= statement_timestamp()
         RETURNING d.*, fair.url, fair.secret, fair.old_secret, fair.is_doubtful
     )
-    SELECT c.id AS delivery_id, c.endpoint_id, c.session_id AS lane_id, c.url, c.secret, c.old_secret, c.event_id,
-           c.event_type, c.attempt_count, c.lease_token, c.test_event, c.is_doubtful, statement_timestamp() AS moment,
+    SELECT c.id AS delivery_id, c.tenant_id, c.endpoint_id, c.session_id AS lane_id, c.url, c.secret, c.old_secret,
+           c.event_id, c.event_type, c.attempt_count, c.lease_token, c.test_event, c.is_doubtful,
+           statement_timestamp() AS moment,
            e.id, e.type, e.session_id, e.seq, e.occurred_at, e.actor_kind, e.actor_subject, e.request_id, e.data
     FROM claimed c LEFT JOIN events e ON e.session_id = c.session_id AND e.seq = c.event_seq
     """).bindparams(  # noqa: S608 - constants of this module
@@ -175,9 +176,13 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery that this worker, and nobody else, is to attempt now. `event` and `test_event` None: it is purged."""
+    """A delivery that this worker, and nobody else, is to attempt now. `event` and `test_event` None: it is purged.
+
+    `secrets`: as they are stored, sealed.
+    """
 
     delivery_id: UUID
+    tenant_id: str
     endpoint_id: UUID
     session_id: UUID | None
     url: str
@@ -266,6 +271,7 @@ async def moment(tx: Tx) -> datetime:
 def _claim(row: Row) -> Claim:
     return Claim(
         delivery_id=row["delivery_id"],
+        tenant_id=row["tenant_id"],
         endpoint_id=row["endpoint_id"],
         session_id=row["lane_id"],
         url=row["url"],

@@ -323,7 +323,7 @@ webhook_endpoints = sa.Table(
     sa.Column("event_types", pg.ARRAY(sa.Text), nullable=False),
     sa.Column("description", sa.Text),
     sa.Column("ordering", sa.Text, nullable=False),
-    # In the clear: they have to sign. Whoever can read them here can read the events themselves beside them.
+    # Sealed (service/seals.py), in base64; versions before stored them as they are, until `holdfast reseal`.
     sa.Column("secret", sa.Text, nullable=False),
     sa.Column("old_secret", sa.Text),
     sa.Column("old_secret_expires_at", Time),
@@ -414,6 +414,7 @@ idempotency_keys = sa.Table(
     sa.Column("fingerprint", sa.LargeBinary, nullable=False),
     sa.Column("status", sa.SmallInteger),
     sa.Column("headers", pg.JSONB),
+    # Sealed (service/seals.py); versions before only with the caller's own key, until `holdfast reseal`.
     sa.Column("body", sa.LargeBinary),
     sa.Column("created_at", Time, nullable=False),
     sa.Index("idempotency_keys_created_idx", "created_at"),

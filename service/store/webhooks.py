@@ -126,7 +126,7 @@ HOLD_LANES = Statement(
 
 
 class NewWebhook(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint that is about to be stored."""
+    """An endpoint that is about to be stored; its secret is sealed."""
 
     id: UUID
     tenant_id: str
@@ -198,7 +198,7 @@ async def change(tx: Tx, tenant_id: str, webhook_id: UUID, wanted: Change) -> We
 
 
 async def rotate(tx: Tx, tenant_id: str, webhook_id: UUID, secret: str) -> Webhook | None:
-    """Sign with a new secret from now on, and with the one before for a day."""
+    """Sign with a new secret, which is sealed, from now on, and with the one before for a day."""
     return _webhook_if_any(await tx.row(ROTATE, tenant_id=tenant_id, id=webhook_id, secret=secret))
 
 

@@ -23,6 +23,7 @@ from eventually import DEADLINE_SECONDS, wait_until
 from ledger import Ledger
 from ports import free_port
 from processes import clean_environment, tail
+from sealing import SECRET
 from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.domain.work import Queue
@@ -156,6 +157,7 @@ class Stack:
             DATABASE_URL=database_url,
             REDIS_URL=redis_url,
             HOLDFAST_DATA_DIR=str(self.folder),
+            HOLDFAST_SECRET=SECRET,
             **({"HOLDFAST_CACHE": "off"} if TEST_CACHE == "off" else {}),
             **self._settings,
         )

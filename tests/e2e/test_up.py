@@ -113,11 +113,20 @@ def test_a_port_in_use_is_named(start_up: StartUp, tmp_path: Path) -> None:
     assert re.fullmatch(rf"Port {port} of 127\.0\.0\.1 is in use: [^\n]*PORT={port + 1} [^\n]*\n", one.text())
 
 
+def test_a_secret_that_was_cut_short_is_not_taken_for_one(start_up: StartUp, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("")
+    one = start_up(tmp_path)
+
+    assert one.wait() == 1
+    assert re.fullmatch(rf"{tmp_path}/secret cannot be used \([^\n]+\) Bring back [^\n]+\n", one.text())
+
+
 def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_up: StartUp, tmp_path: Path) -> None:
     first = start_up(tmp_path)
     key = first.wait_for_banner()["key"]
+    once = {"Idempotency-Key": "once"}
     with api(first) as client:
-        opened = client.post("/sessions", json={"agent_id": "e2e", "activate": True}).json()["id"]
+        opened = client.post("/sessions", json={"agent_id": "e2e", "activate": True}, headers=once).json()["id"]
         said = client.post(f"/sessions/{opened}/messages", json={"content": "hello"}).json()
     processes = processes_below(first.pid)
 
@@ -127,10 +136,12 @@ def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_u
     same_key = again.wait_for_banner()["key"] == key
     with api(again) as client:
         kept = client.get(f"/sessions/{opened}/messages").json()["data"]
+        repeated = client.post("/sessions", json={"agent_id": "e2e", "activate": True}, headers=once).json()["id"]
 
     assert (ended, left) == (0, {})
     assert len(processes) >= 6, processes  # web, three workers, PostgreSQL, Valkey
     assert "Traceback" not in first.text()
     assert same_key
     assert kept == [said]
+    assert repeated == opened  # the same secret opens what the first start has sealed
     assert again.press_ctrl_c() == 0

@@ -106,10 +106,10 @@ def test_both_start_keep_rows_and_stop(folder: Path) -> None:
 
 def test_only_what_is_wanted_starts(folder: Path) -> None:
     """A server whose address is given elsewhere is not started."""
-    with EmbeddedServers(folder, postgres=False, durable=False, say=say) as servers:
+    with EmbeddedServers(folder, postgres=False, say=say) as servers:
         endpoints = servers_endpoints(servers)
         assert endpoints.database_url is None
-        assert redis(endpoints, "CONFIG GET appendonly").endswith("no")
+        assert redis(endpoints, "PING") == "+PONG"
         with pytest.raises(EmbeddedError, match="not one of the started servers"):
             _ = servers.postgres_pid
 
@@ -204,6 +204,45 @@ def test_killed_and_paused_servers_start_again_on_the_same_sockets(folder: Path)
         servers.start_postgres()
         assert query(endpoints, "SELECT n FROM kept") == "1"
         assert redis(endpoints, "PING") == "+PONG"
+
+
+def test_valkey_keeps_no_file_and_comes_back_empty(folder: Path) -> None:
+    """A copy of a message must not outlive the message in a file; nothing that Holdfast promises needs one."""
+    with EmbeddedServers(folder, postgres=False, say=say) as servers:
+        endpoints = servers_endpoints(servers)
+        assert redis(endpoints, "SET word kartoffel") == "+OK"
+        os.kill(servers.redis_pid, signal.SIGKILL)
+        servers.start_redis()
+        after_a_kill = redis(endpoints, "DBSIZE")
+        assert redis(endpoints, "SET word kartoffel") == "+OK"
+        servers.stop_redis()
+        servers.start_redis()
+        after_a_stop = redis(endpoints, "DBSIZE")
+        left = {path.name for path in next(folder.glob("valkey*")).rglob("*")}
+
+    assert (after_a_kill, after_a_stop) == (":0", ":0")
+    assert left == {"valkey.pid"}
+
+
+def test_what_older_versions_of_valkey_kept_on_disk_is_removed_with_a_line(folder: Path) -> None:
+    """Also what another major version kept; erased words may stand in it."""
+    current = next(folder.glob("valkey*"))
+    kept = [current / "appendonlydir" / "appendonly.aof.1.incr.aof", folder / "redis7" / "dump.rdb"]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"an erased word")
+    said: list[str] = []
+
+    for _ in range(2):
+        with EmbeddedServers(folder, postgres=False, say=said.append):
+            pass
+
+    assert not any(path.exists() for path in kept)
+    lines = [line for line in said if line.startswith("Removing ")]
+    assert [line.split(":")[0] for line in lines] == [
+        f"Removing {folder / 'redis7' / 'dump.rdb'}",
+        f"Removing {current / 'appendonlydir'}",
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")

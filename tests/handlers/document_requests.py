@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import httpx2
 import msgspec
+from sealing import SECRET
 
 from service.app import create_app
 from service.handlers.openapi.document import openapi_document
@@ -113,7 +114,7 @@ class Operation(msgspec.Struct, frozen=True):
 @functools.cache
 def operations() -> list[Operation]:
     """Every operation of the document, known before any server is up, so that each has a test of its own."""
-    nowhere = Settings(database_url="postgresql://nobody@nowhere/none", redis_url="redis://nowhere")
+    nowhere = Settings(database_url="postgresql://nobody@nowhere/none", redis_url="redis://nowhere", secret=SECRET)
     document = openapi_document(create_app(nowhere).app)
     return [
         Operation(

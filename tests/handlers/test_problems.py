@@ -48,6 +48,7 @@ TABLE = {
         "webhook_limit_exceeded",
         "already_exists",
         "request_in_progress",
+        "kept_answer_lost",
     },
     410: {"session_expired"},
     412: {"version_mismatch"},
@@ -62,6 +63,9 @@ TABLE = {
     507: {"storage_full"},
 }
 """The codes of API 1 that this version can answer with, and those that every server needs (405, 408, 416, 500, 501)."""
+
+WITHOUT_A_STATUS = {"already_exists", "request_in_progress", "kept_answer_lost", "webhook_limit_exceeded"}
+"""Conflicts that no state of anything is the reason of."""
 
 LOCK_SECONDS = 0.2
 """How long the test's app waits for a key that another request holds; 3 s in earnest."""
@@ -230,6 +234,13 @@ class Provoke:
             answer = await self.api.post("/sessions", json={"agent_id": agent}, headers={"Idempotency-Key": "k"})
         return answer
 
+    async def kept_answer_lost(self):
+        headers = {"Idempotency-Key": "k"}
+        await self.api.post("/sessions", json={"agent_id": "a"}, headers=headers)
+        statement = "UPDATE idempotency_keys SET body = 'sealed elsewhere' WHERE tenant_id = :tenant"
+        await self.sql(statement, tenant=self.tenant)
+        return await self.api.post("/sessions", json={"agent_id": "a"}, headers=headers)
+
     async def internal_error(self):
         session = await self.open()
         statement = """UPDATE sessions SET config = '{"canary": "of the inside"}' WHERE id = CAST(:id AS uuid)"""
@@ -295,7 +306,7 @@ async def test_every_code_can_be_seen_and_has_its_document(app, client_of, provo
     assert problem["detail"][-1] in ".…)" or code == "invalid_request"
     for leak in ("Traceback", "asyncpg", "SELECT", "msgspec", "service.", "/work", "canary"):
         assert leak not in answer.text
-    if answer.status_code == 409 and code not in {"already_exists", "request_in_progress", "webhook_limit_exceeded"}:
+    if answer.status_code == 409 and code not in WITHOUT_A_STATUS:
         assert problem["current_status"] in {"created", "active", "suspended", "ended", "approved", "uploaded"}
         assert isinstance(problem.get("allowed", []), list)
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)

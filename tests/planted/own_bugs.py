@@ -265,7 +265,7 @@ OF_OUR_OWN = (
     Bug(
         "one-signature",
         "during a rotation only the new secret signs",
-        (Edit("workers/sending.py", "for secret in claim.secrets]", "for secret in claim.secrets[:1]]"),),
+        (Edit("workers/sending.py", "for secret in secrets]", "for secret in secrets[:1]]"),),
         (
             "tests/workers/test_deliveries.py::test_both_secrets_verify_for_a_day_after_a_rotation_and_then_only_the_new_one",
         ),
@@ -413,5 +413,52 @@ OF_OUR_OWN = (
         ),
         ("tests/handlers/test_request_lines.py::test_a_path_is_cut_and_shows_nothing_that_moves_the_cursor",),
         r"assert not \[",
+    ),
+    Bug(
+        "seal-of-no-row",
+        "a sealed value opens in every row: who can write rows puts one where its content is shown or signs",
+        (
+            Edit("service/seals.py", 'b"key" + place.name', 'b"key" + place.purpose.encode()'),
+            Edit("service/seals.py", "content, self.mark + place.name)", "content, self.mark)"),
+            Edit("service/seals.py", "rest, mark + place.name)", "rest, mark)"),
+        ),
+        (
+            "tests/test_seals.py::test_in_another_row_it_does_not_open",
+            "tests/workers/test_sealed_secrets.py::test_a_secret_that_was_put_into_another_row_signs_nothing",
+        ),
+        r"DID NOT RAISE|secret_unreadable",
+    ),
+    Bug(
+        "webhook-secret-in-the-clear",
+        "the secret of a new webhook is stored as it is: a dump of the database forges events for its receiver",
+        (
+            Edit(
+                "service/commands/webhooks.py",
+                "sealed = seals.seal_text(place_of_webhook(wish.tenant_id, webhook_id), secret)",
+                "sealed = secret",
+            ),
+        ),
+        ("tests/workers/test_sealed_secrets.py::test_no_secret_stands_in_its_row",),
+        r"assert not True",
+    ),
+    Bug(
+        "answer-with-one-seal",
+        "a kept answer opens with a guess of its Idempotency-Key, from the row alone",
+        (
+            Edit(
+                "service/handlers/kept_answers.py",
+                "return seals.seal(place_of_answer(tenant_id, key_id), encrypted(_key_of_caller(key), body, NOTHING))",
+                "return encrypted(_key_of_caller(key), body, NOTHING)",
+            ),
+        ),
+        ("tests/handlers/test_kept_answer_seals.py::test_a_guessed_key_does_not_open_an_answer_from_its_row_alone",),
+        r"DID NOT RAISE",
+    ),
+    Bug(
+        "append-only-file",
+        "Valkey keeps copies of messages in a file, which erasing a message does not reach",
+        (Edit("service/embedded/valkey.py", '"appendonly": "no"', '"appendonly": "yes"'),),
+        ("tests/embedded/test_embedded_servers.py::test_valkey_keeps_no_file_and_comes_back_empty",),
+        r"appendonlydir|:0",
     ),
 )

@@ -14,10 +14,10 @@ from service.embedded.servers import EmbeddedServers
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[EmbeddedServers]:
-    """Durable, so that jobs outlive a stop."""
+    """Of these tests alone; after a stop it comes back empty."""
     folder = Path(tempfile.mkdtemp(prefix="holdfast-tests-"))
     try:
-        with EmbeddedServers(folder, postgres=False, durable=True, say=lambda _: None) as servers:
+        with EmbeddedServers(folder, postgres=False, say=lambda _: None) as servers:
             yield servers
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -11,12 +11,14 @@ from uuid import UUID
 import pytest
 from conversations import opened, query, said, service_of
 from eventually import DEADLINE_SECONDS
+from sealing import SEALS
 
 from service.commands.deliveries import claim_deliveries, record_attempts
 from service.commands.webhooks import WebhookWish, create_webhook
 from service.domain.caller import Caller
 from service.domain.delivery import Failure, Outcome
 from service.domain.webhook import Ordering, Webhook
+from service.seals import Seals
 from service.store.deliveries import Room
 from service.store.engine import Database
 from workers import egress as module
@@ -42,7 +44,9 @@ def half() -> float:
     return 0.5
 
 
-async def endpoint(database: Database, url: str = "http://127.0.0.1:9/", **fields: Any) -> tuple[Webhook, str]:
+async def endpoint(
+    database: Database, url: str = "http://127.0.0.1:9/", seals: Seals = SEALS, **fields: Any
+) -> tuple[Webhook, str]:
     wanted: dict[str, Any] = {
         "tenant_id": CALLER.tenant_id,
         "url": url,
@@ -52,7 +56,7 @@ async def endpoint(database: Database, url: str = "http://127.0.0.1:9/", **field
         "disabled": False,
     }
     async with database.begin() as tx:
-        return await create_webhook(tx, WebhookWish(**wanted | fields))
+        return await create_webhook(tx, WebhookWish(**wanted | fields), seals)
 
 
 async def told(database: Database, count: int, caller: Caller = CALLER) -> UUID:
@@ -65,9 +69,11 @@ async def told(database: Database, count: int, caller: Caller = CALLER) -> UUID:
 
 
 @asynccontextmanager
-async def delivering(database: Database, each_host: int = UNLIMITED, **egress: Any) -> AsyncIterator[Deliveries]:
+async def delivering(
+    database: Database, seals: Seals = SEALS, each_host: int = UNLIMITED, **egress: Any
+) -> AsyncIterator[Deliveries]:
     """A worker's deliveries, at work. No attempt ends because a receiver waits for the rest of the test."""
-    working = Deliveries(database, Egress(**{"allows_private": True} | egress), each_host)
+    working = Deliveries(database, Egress(**{"allows_private": True} | egress), seals, each_host)
     stop = asyncio.Event()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ATTEMPT_SECONDS_MAX", 2 * DEADLINE_SECONDS)

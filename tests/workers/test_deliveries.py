@@ -27,6 +27,7 @@ from dispatch import (
 )
 from eventually import until
 from receiver import Call, Receiver, answering
+from sealing import SEALS
 from standardwebhooks import WebhookVerificationError
 
 from service.commands.deliveries import claim_deliveries, record_attempts, redeliver, redeliver_since, send_test
@@ -282,7 +283,7 @@ async def test_both_secrets_verify_for_a_day_after_a_rotation_and_then_only_the_
     async with Receiver() as receiver, delivering(own_database) as deliveries:
         webhook, old = await endpoint(own_database, receiver.url)
         async with own_database.begin() as tx:
-            _, new = await rotate_secret(tx, CALLER.tenant_id, webhook.id)
+            _, new = await rotate_secret(tx, CALLER.tenant_id, webhook.id, SEALS)
         await told(own_database, 2)
         deliveries.wake()
         await receiver.until(2)

@@ -12,6 +12,7 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from conversations import let_its_time_pass, opened, query, said, service_of
 from eventually import DEADLINE_SECONDS, until
+from sealing import SECRET
 from workshop import POLL_SECONDS, url_of
 
 from service.domain.caller import Caller
@@ -38,7 +39,7 @@ async def running(database_url: str, redis_url: str, queue: Queue = Queue.EVENTS
     """A worker that runs until the block ends, or until its stop event is set."""
     stop = asyncio.Event()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(database_url=database_url, redis_url=redis_url, data_dir=Path(folder))
+        settings = Settings(database_url=database_url, redis_url=redis_url, data_dir=Path(folder), secret=SECRET)
         async with _working(settings, queue, stop):
             yield stop
 

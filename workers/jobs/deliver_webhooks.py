@@ -15,11 +15,12 @@ from uuid import UUID
 
 from service import faults
 from service.commands.deliveries import claim_deliveries, drop_purged, record_and_claim
-from service.domain.delivery import HOST_ATTEMPTS_MAX, DeliveryStatus, Outcome, Verdict
+from service.domain.delivery import HOST_ATTEMPTS_MAX, DeliveryStatus, Failure, Outcome, Verdict
 from service.domain.errors import DomainError
 from service.faults import Point
 from service.log import get_logger
 from service.resolver import NotAsked
+from service.seals import Seals
 from service.store import attempts
 from service.store.deliveries import IN_FLIGHT_MAX, Claim, Room
 from service.store.engine import Database
@@ -76,9 +77,10 @@ class Running(NamedTuple):
 class Deliveries:
     """The attempts of one worker process; `each_host` of a tenant go to one host at once, over all workers."""
 
-    def __init__(self, database: Database, egress: Egress, each_host: int = HOST_ATTEMPTS_MAX) -> None:
+    def __init__(self, database: Database, egress: Egress, seals: Seals, each_host: int = HOST_ATTEMPTS_MAX) -> None:
         self._database = database
         self._egress = egress
+        self._seals = seals
         self._each_host = each_host
         self._woken = asyncio.Event()
         self._running: dict[tuple[UUID, int], Running] = {}
@@ -192,7 +194,7 @@ class Deliveries:
                 async with self._database.begin() as tx:
                     await drop_purged(tx, claim)
                 return
-            outcome = await attempt(self._egress, claim)
+            outcome = await attempt(self._egress, self._seals, claim)
             faults.reach(Point.AFTER_PUSH)
             self._made.append((claim, outcome))
             if not outcome.is_success:
@@ -280,6 +282,8 @@ def _log(claim: Claim, outcome: Outcome, verdict: Verdict | None) -> None:
         duration_ms=outcome.latency_ms,
         **_named(claim),
     )
+    if outcome.error is Failure.SECRET_UNREADABLE:
+        LOG.warning("delivery.unsigned", **_named(claim))
     if verdict.status is DeliveryStatus.FAILED:
         LOG.warning("delivery.given_up", attempts=claim.attempt, **_named(claim))
     if verdict.disables is not None:

@@ -101,7 +101,7 @@ def _refusals(handler: HTTPRouteHandler, is_guarded: bool) -> list[type[DomainEr
     if "If-Match" in handler.opt.get(CONDITIONAL, ()):
         refusals.append(errors.VersionMismatch)
     if "POST" in handler.http_methods:
-        refusals += [errors.RequestInProgress, errors.IdempotencyKeyReused]
+        refusals += [errors.RequestInProgress, errors.IdempotencyKeyReused, errors.KeptAnswerLost]
     if handler.http_methods & {"POST", "PATCH"}:
         refusals += [errors.PayloadTooLarge, errors.RequestTimeout]
     return refusals
