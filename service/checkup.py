@@ -100,7 +100,7 @@ async def _check_postgresql(settings: Settings) -> list[Finding]:
     try:
         await database.open()
         async with database.connect() as tx:
-            return await _look_inside(tx)
+            return await _look_inside(tx, settings)
     except (Unavailable, asyncpg.PostgresError, ValueError) as error:
         cause = error.__cause__ or error
         return [
@@ -114,7 +114,7 @@ async def _check_postgresql(settings: Settings) -> list[Finding]:
         await database.close()
 
 
-async def _look_inside(tx: Tx) -> list[Finding]:
+async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
     version = await server.version(tx)
     shown = f"PostgreSQL {version // 10_000}"
     if version < POSTGRES_VERSION_MIN:
@@ -153,7 +153,7 @@ async def _look_inside(tx: Tx) -> list[Finding]:
         )
     silence = await heartbeats.silence_seconds(tx)
     findings += [_worker(queue, silence.get(queue)) for queue in Queue]
-    return findings
+    return [*findings, *_inspection(await heartbeats.locks(tx), allows_weak=settings.inspection_allow_weak)]
 
 
 def _worker(queue: Queue, silent_seconds: float | None) -> Finding:
@@ -164,6 +164,23 @@ def _worker(queue: Queue, silent_seconds: float | None) -> Finding:
             Verdict.WORRY, f"worker {queue}: silent for {silent_seconds:.0f} s", f"Start one: holdfast worker {queue}"
         )
     return Finding(Verdict.GOOD, f"worker {queue}: heard {silent_seconds:.0f} s ago")
+
+
+def _inspection(locks: dict[str, bool], *, allows_weak: bool) -> list[Finding]:
+    """What the workers that inspect files say of their locks; nothing where there is none to say it."""
+    missing = ", ".join(name for name, holds in locks.items() if not holds)
+    if missing and allows_weak:
+        what = f"inspection: files are read without these locks: {missing}"
+        remedy = "Run the worker on Linux 5.13 or newer with Landlock, and unset HOLDFAST_INSPECTION_ALLOW_WEAK."
+        return [Finding(Verdict.WORRY, what, remedy)]
+    if missing:
+        what = f"inspection: no file is read, for want of these locks: {missing}"
+        remedy = (
+            "Run the worker on Linux 5.13 or newer with Landlock, or, where nobody means harm, set "
+            "HOLDFAST_INSPECTION_ALLOW_WEAK=true for it; then retry the files that failed."
+        )
+        return [Finding(Verdict.BAD, what, remedy)]
+    return [Finding(Verdict.GOOD, f"inspection: locked in by {', '.join(locks)}")] if locks else []
 
 
 async def _check_redis(settings: Settings) -> Finding:

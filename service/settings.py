@@ -32,6 +32,7 @@ VARIABLES = {
     "storage_url": "HOLDFAST_STORAGE_URL",
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
     "clamd": "HOLDFAST_CLAMD",
+    "inspection_allow_weak": "HOLDFAST_INSPECTION_ALLOW_WEAK",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
     "cache": "HOLDFAST_CACHE",
     "rate_limit": "HOLDFAST_RATE_LIMIT",
@@ -101,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     storage_url: str | None = None
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
+    inspection_allow_weak: bool = False
     webhook_allow_private: bool = False
     cache: Switch = Switch.ON
     rate_limit: str | None = None

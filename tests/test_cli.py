@@ -259,6 +259,36 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is_but_that_tests_do_not_f
     ]
 
 
+@pytest.mark.parametrize(
+    ("locks", "settings", "mark", "what"),
+    [
+        ('{"landlock": true, "seccomp": true}', {}, "ok", "inspection: locked in by landlock, seccomp"),
+        (
+            '{"landlock": false, "seccomp": true}',
+            {},
+            "FAIL",
+            "inspection: no file is read, for want of these locks: landlock",
+        ),
+        (
+            '{"landlock": false, "seccomp": false}',
+            {"HOLDFAST_INSPECTION_ALLOW_WEAK": "true"},
+            "warn",
+            "inspection: files are read without these locks: landlock, seccomp",
+        ),
+    ],
+)
+def test_the_doctor_says_which_locks_the_worker_of_files_has(
+    holdfast: Holdfast, own_database_url: str, locks: str, settings: dict[str, str], mark: str, what: str
+):
+    let_workers_be_heard(own_database_url)
+    run_sql(own_database_url, "UPDATE worker_heartbeats SET locks = $1 WHERE queue = 'attachments'", locks)
+    result = holdfast("doctor", **settings)
+
+    assert (mark, what) in findings(result)
+    assert result.exit_code == (mark == "FAIL")
+    assert mark == "ok" or "HOLDFAST_INSPECTION_ALLOW_WEAK" in remedy_of(result, what)
+
+
 def test_the_doctor_says_what_is_wrong_with_the_configuration(holdfast: Holdfast):
     result = holdfast("doctor", PORT="http")
 

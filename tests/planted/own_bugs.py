@@ -322,4 +322,30 @@ OF_OUR_OWN = (
         ("tests/handlers/test_cross_origin.py::test_another_origin_is_not",),
         r"access-control-allow-origin",
     ),
+    Bug(
+        "unlocked-inspection",
+        "a file is read by a process that could not lock itself in",
+        (
+            Edit(
+                "workers/inspection/child.py",
+                "        if missing and not task.may_be_weak:\n",
+                "        if len(missing) == len(Layer) and not task.may_be_weak:\n",
+            ),
+        ),
+        ("tests/inspection/test_weak_machines.py",),
+        r"assert 'words' == \[",
+    ),
+    Bug(
+        "calls-of-newer-kernels",
+        "system calls that are younger than the list are let through: one changes a file outside",
+        (
+            Edit(
+                "workers/inspection/seccomp.py",
+                "    yield _Instruction(ANSWER, 0, 0, UNKNOWN)\n",
+                "    yield _Instruction(ANSWER, 0, 0, ALLOW)\n",
+            ),
+        ),
+        ("tests/inspection/test_confinement.py::test_no_call_is_possible_that_is_younger_than_the_locks",),
+        r"assert '\w+' == 'ENOSYS'",
+    ),
 )

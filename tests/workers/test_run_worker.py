@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -21,7 +22,9 @@ from service.queue import RELAY_EVENTS, open_queue
 from service.settings import Settings
 from service.store import outbox
 from service.store.engine import Database
+from service.store.heartbeats import locks
 from workers import main
+from workers.inspection.messages import Layer
 from workers.main import run_worker
 
 NEVER_SECONDS = 3600.0
@@ -88,6 +91,18 @@ async def test_each_worker_gives_a_sign_of_life_while_it_runs_and_none_afterward
         await until(heard(own_database, queue))
 
     assert await heartbeats(own_database) == []
+
+
+async def test_the_worker_of_files_says_which_locks_its_children_have(
+    own_database_url: str, own_database: Database, valkey: EmbeddedServers
+):
+    async with running(own_database_url, url_of(valkey), Queue.ATTACHMENTS):
+        await until(heard(own_database, Queue.ATTACHMENTS))
+        async with own_database.connect() as tx:
+            said_of_locks = await locks(tx)
+
+    held = set(Layer) if sys.platform == "linux" else set()
+    assert said_of_locks == {lock.value: lock in held for lock in Layer}
 
 
 async def test_sweeps_relay_and_expire_and_forget_without_any_redis(

@@ -48,7 +48,7 @@ class ClaimLost(Exception):
 class Inspections:
     """The slots of one worker process. `on_recorded` is called with the session after each commit
 
-    that may have recorded an event.
+    that may have recorded an event. `may_be_weak`: files are read even where some locks of the child do not hold.
     """
 
     def __init__(
@@ -57,9 +57,11 @@ class Inspections:
         store: BlobStore,
         scanner: tuple[str, int] | None,
         on_recorded: Callable[[UUID], None] | None = None,
+        *,
+        may_be_weak: bool = False,
     ) -> None:
         self._database = database
-        self._examiner = Examiner(database, store, scanner)
+        self._examiner = Examiner(database, store, scanner, may_be_weak=may_be_weak)
         self._on_recorded = on_recorded
         self._woken = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
