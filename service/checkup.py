@@ -128,6 +128,7 @@ async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
                 "Switch both on, or a power cut loses what was acknowledged.",
             )
         )
+    findings.append(_role(await server.rights(tx)))
     if not await schema.is_current(tx):
         return [*findings, Finding(Verdict.BAD, "schema: not current", "Run: holdfast migrate")]
     findings.append(Finding(Verdict.GOOD, "schema: current"))
@@ -154,6 +155,27 @@ async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
     silence = await heartbeats.silence_seconds(tx)
     findings += [_worker(queue, silence.get(queue)) for queue in Queue]
     return [*findings, *_inspection(await heartbeats.locks(tx), allows_weak=settings.inspection_allow_weak)]
+
+
+def _role(rights: server.Rights) -> Finding:
+    named = f"PostgreSQL role {rights.role}"
+    too_much = [
+        words
+        for words, is_so in (
+            ("is a superuser", rights.is_superuser),
+            ("owns tables", rights.owns_tables),
+            ("may create tables, roles or databases", rights.may_create),
+        )
+        if is_so
+    ]
+    if too_much:
+        return Finding(
+            Verdict.WORRY,
+            f"{named}: {', '.join(too_much)}",
+            "Let the processes serve as a role that owns nothing, and only 'holdfast migrate' work as the owner: "
+            "HOLDFAST_DATABASE_OWNER_URL.",
+        )
+    return Finding(Verdict.GOOD, f"{named}: reads and writes, and owns nothing")
 
 
 def _worker(queue: Queue, silent_seconds: float | None) -> Finding:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +20,7 @@ CONNECTIONS_PER_PROCESS = 16
 
 VARIABLES = {
     "database_url": "DATABASE_URL",
+    "database_owner_url": "HOLDFAST_DATABASE_OWNER_URL",
     "redis_url": "REDIS_URL",
     "host": "HOST",
     "port": "PORT",
@@ -89,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decided."""
 
     database_url: str
+    database_owner_url: str | None = None
     redis_url: str
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
@@ -175,9 +178,7 @@ def _path(kind: type, value: object) -> object:
 
 
 def _check(settings: Settings) -> None:
-    scheme = settings.database_url.partition("://")[0].partition("+")[0]
-    if scheme not in {"postgres", "postgresql"}:
-        raise SettingsError("DATABASE_URL must start with postgresql:// (postgresql://user:password@host:5432/name).")
+    _check_database(settings)
     if settings.redis_url.partition("://")[0] not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix:// (redis://host:6379/0).")
     if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < JWT_SECRET_BYTES_MIN:
@@ -199,6 +200,26 @@ def _check(settings: Settings) -> None:
         )
     _check_limits(settings)
     _check_origins(settings)
+
+
+def _check_database(settings: Settings) -> None:
+    for variable, url in (
+        ("DATABASE_URL", settings.database_url),
+        ("HOLDFAST_DATABASE_OWNER_URL", settings.database_owner_url),
+    ):
+        if url is not None and re.match(r"postgres(ql)?(\+[^:]*)?://", url) is None:
+            raise SettingsError(
+                f"{variable} must start with postgresql:// (postgresql://user:password@host:5432/name)."
+            )
+    if settings.database_owner_url is not None:
+        serving, owner = urlsplit(settings.database_url), urlsplit(settings.database_owner_url)
+        if serving.username in {None, owner.username}:
+            raise SettingsError(
+                "HOLDFAST_DATABASE_OWNER_URL is set, so DATABASE_URL must name another role: the one that serves, "
+                "and owns nothing."
+            )
+        if not unquote(serving.password or "").isascii():
+            raise SettingsError("The password in DATABASE_URL must be of ASCII characters: openssl rand -hex 24")
 
 
 def _check_limits(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from workshop import POLL_SECONDS, url_of
 
 from service.domain.caller import Caller
 from service.domain.work import Queue
-from service.embedded.servers import EmbeddedServers
+from service.embedded.servers import EmbeddedServers, as_serving
 from service.queue import RELAY_EVENTS, open_queue
 from service.settings import Settings
 from service.store import outbox
@@ -41,7 +41,7 @@ async def running(database_url: str, redis_url: str, queue: Queue = Queue.EVENTS
     """A worker that runs until the block ends, or until its stop event is set."""
     stop = asyncio.Event()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(database_url=database_url, redis_url=redis_url, data_dir=Path(folder))
+        settings = Settings(database_url=as_serving(database_url), redis_url=redis_url, data_dir=Path(folder))
         async with _working(settings, queue, stop):
             yield stop
 
