@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -27,8 +28,8 @@ OF_THE_BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AW
 
 
 def filled_in(value: str) -> str:
-    """A value as compose makes it when nothing is set outside."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+    """A value as compose makes it when nothing is set outside but what it demands."""
+    return re.sub(r"\$\{\w+:\?[^}]*\}", "secret", re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value))
 
 
 def test_compose_would_take_the_file() -> None:
@@ -101,6 +102,69 @@ def test_only_what_listens_is_asked_for_its_health() -> None:
     listening = {name for name, service in OURS.items() if not service.get("healthcheck", {}).get("disable")}
 
     assert listening == {"web"}
+
+
+def holders(wanted: str) -> set[str]:
+    """The services whose environment or command holds this variable of the outside, or that name it."""
+    return {
+        name
+        for name, service in SERVICES.items()
+        if re.search(rf"\b{wanted}\b", f"{service.get('environment', {})} {service.get('command', '')}")
+    }
+
+
+def test_no_password_has_a_default_and_each_is_held_by_those_alone_who_need_it() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    processes = {"release", "web", "worker-events", "worker-webhooks", "worker-attachments"}
+
+    assert not re.findall(r"\$\{\w*(?:PASSWORD|SECRET)\w*(?!\w|:\?|:-\})", text)
+    assert not re.findall(r"\$\{\w*PASSWORD:-", text)
+    assert holders("POSTGRES_PASSWORD") == {"postgres", "release"}
+    assert holders("HOLDFAST_DATABASE_OWNER_URL") == {"release"}
+    assert holders("DATABASE_PASSWORD") == processes
+    assert holders("VALKEY_PASSWORD") == {*processes, "valkey"}
+    assert "--requirepass" in SERVICES["valkey"]["command"]
+    assert holders("AWS_SECRET_ACCESS_KEY") == {"web", "worker-attachments"}
+    assert holders("HOLDFAST_JWT_SECRET") == {"web"}
+
+
+def test_the_processes_serve_as_another_role_than_the_owner() -> None:
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    urls = {service["environment"]["DATABASE_URL"] for service in OURS.values()}
+
+    assert {urlsplit(filled_in(url)).username for url in urls} == {"holdfast_app"}
+    assert urlsplit(filled_in(OURS["release"]["environment"]["HOLDFAST_DATABASE_OWNER_URL"])).username == owner
+
+
+def test_files_and_networks_are_those_that_each_needs() -> None:
+    assert {name for name, service in SERVICES.items() if "files:/var/lib/holdfast" in service.get("volumes", ())} == {
+        "web",
+        "worker-attachments",
+    }
+    assert {name: set(service["networks"]) for name, service in SERVICES.items()} == {
+        "release": {"database"},
+        "web": {"front", "database", "queue", "storage"},
+        "worker-events": {"database", "queue"},
+        "worker-webhooks": {"database", "queue", "internet"},
+        "worker-attachments": {"database", "queue", "storage"},
+        "proxy": {"front"},
+        "postgres": {"database"},
+        "valkey": {"queue"},
+    }
+    internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
+    assert internal == {"database", "queue"}
+
+
+def test_every_container_is_locked_in_and_the_rights_that_are_given_back_are_few() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert service["mem_limit"], name
+    assert {name: service["cap_add"] for name, service in SERVICES.items() if "cap_add" in service} == {
+        "proxy": ["NET_BIND_SERVICE"],
+        "postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+    }
 
 
 def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
