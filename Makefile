@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help up test bench chaos planted lint types check limits lock lock-check clean
+.PHONY: help up test bench chaos planted lint types check limits audit lock lock-check clean
 
 help: ## Show what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -33,6 +33,9 @@ check: ## Run tests, style, types and locks: what a change must pass, but for .c
 
 limits: ## Write docs/limits.md anew, from the numbers in the code
 	@$(PYTHON) run.py limits
+
+audit: ## List known advisories of the locked versions; asks the advisory service
+	@$(PYTHON) run.py audit
 
 lock: ## Write the locks of the requirements anew
 	@$(PYTHON) run.py lock

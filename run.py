@@ -6,6 +6,7 @@ import ast
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -141,6 +142,39 @@ def limits(_rest: list[str]) -> int:
     return run_all((("docs/write_limits.py",),))
 
 
+def audit(_rest: list[str]) -> int:
+    """List known advisories of the locked versions; it asks PyPI's advisory service."""
+    make_environment(DEV_LOCK)
+    # Asked about the locks as they stand: nothing is resolved or installed.
+    command = [PYTHON, "-m", "pip_audit", "-r", DEV_LOCK, "--disable-pip", "--progress-spinner", "off", "-f", "json"]
+    told = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False).stdout
+    try:
+        packages = json.loads(told)["dependencies"]
+    except ValueError:
+        raise RunError("The advisory service could not be asked: read pip-audit's message above.") from None
+    say(verdict_on(packages))
+    return 0
+
+
+def verdict_on(packages: list[dict]) -> str:
+    """What an audit found; raises RunError when there are advisories, or packages of which nothing could be learnt."""
+    unknown = [package for package in packages if "vulns" not in package]
+    found = [
+        f"{package['name']} {package['version']}: {advisory['id']}, "
+        f"mended in {', '.join(advisory['fix_versions']) or 'no version yet'}"
+        for package in packages
+        for advisory in package.get("vulns", ())
+    ]
+    if found:
+        raise RunError("\n".join([*found, f"{len(found)} known advisories: raise these versions, then `make lock`."]))
+    if unknown or not packages:
+        raise RunError(
+            f"Nothing could be learnt of {len(unknown)} of {len(packages)} packages: the advisory service "
+            "cannot be reached from here. Run this where it can be."
+        )
+    return f"No known advisories of {len(packages)} packages"
+
+
 def lock(_rest: list[str]) -> int:
     """Write the locks of the requirements anew, keeping the versions that still fit."""
     make_environment(DEV_LOCK)
@@ -175,7 +209,7 @@ def help_(_rest: list[str]) -> int:
     return 0
 
 
-NAMED = (help_, up, test, bench, chaos, planted, lint, types, check, limits, lock, lock_check, clean)
+NAMED = (help_, up, test, bench, chaos, planted, lint, types, check, limits, audit, lock, lock_check, clean)
 COMMANDS = {command.__name__.strip("_").replace("_", "-"): command for command in NAMED}
 
 

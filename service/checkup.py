@@ -130,6 +130,7 @@ async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
                 "Switch both on, or a power cut loses what was acknowledged.",
             )
         )
+    findings.append(_role(await server.rights(tx)))
     if not await schema.is_current(tx):
         return [*findings, Finding(Verdict.BAD, "schema: not current", "Run: holdfast migrate")]
     findings += [Finding(Verdict.GOOD, "schema: current"), await _check_seals(tx, settings)]
@@ -155,7 +156,28 @@ async def _look_inside(tx: Tx, settings: Settings) -> list[Finding]:
         )
     silence = await heartbeats.silence_seconds(tx)
     findings += [_worker(queue, silence.get(queue)) for queue in Queue]
-    return findings
+    return [*findings, *_inspection(await heartbeats.locks(tx), allows_weak=settings.inspection_allow_weak)]
+
+
+def _role(rights: server.Rights) -> Finding:
+    named = f"PostgreSQL role {rights.role}"
+    too_much = [
+        words
+        for words, is_so in (
+            ("is a superuser", rights.is_superuser),
+            ("owns tables", rights.owns_tables),
+            ("may create tables, roles or databases", rights.may_create),
+        )
+        if is_so
+    ]
+    if too_much:
+        return Finding(
+            Verdict.WORRY,
+            f"{named}: {', '.join(too_much)}",
+            "Let the processes serve as a role that owns nothing, and only 'holdfast migrate' work as the owner: "
+            "HOLDFAST_DATABASE_OWNER_URL.",
+        )
+    return Finding(Verdict.GOOD, f"{named}: reads and writes, and owns nothing")
 
 
 async def _check_seals(tx: Tx, settings: Settings) -> Finding:
@@ -192,6 +214,23 @@ def _worker(queue: Queue, silent_seconds: float | None) -> Finding:
             Verdict.WORRY, f"worker {queue}: silent for {silent_seconds:.0f} s", f"Start one: holdfast worker {queue}"
         )
     return Finding(Verdict.GOOD, f"worker {queue}: heard {silent_seconds:.0f} s ago")
+
+
+def _inspection(locks: dict[str, bool], *, allows_weak: bool) -> list[Finding]:
+    """What the workers that inspect files say of their locks; nothing where there is none to say it."""
+    missing = ", ".join(name for name, holds in locks.items() if not holds)
+    if missing and allows_weak:
+        what = f"inspection: files are read without these locks: {missing}"
+        remedy = "Run the worker on Linux 5.13 or newer with Landlock, and unset HOLDFAST_INSPECTION_ALLOW_WEAK."
+        return [Finding(Verdict.WORRY, what, remedy)]
+    if missing:
+        what = f"inspection: no file is read, for want of these locks: {missing}"
+        remedy = (
+            "Run the worker on Linux 5.13 or newer with Landlock, or, where nobody means harm, set "
+            "HOLDFAST_INSPECTION_ALLOW_WEAK=true for it; then retry the files that failed."
+        )
+        return [Finding(Verdict.BAD, what, remedy)]
+    return [Finding(Verdict.GOOD, f"inspection: locked in by {', '.join(locks)}")] if locks else []
 
 
 async def _check_redis(settings: Settings) -> Finding:

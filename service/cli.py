@@ -70,9 +70,13 @@ def _become(module: str, *arguments: str) -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to the schema of this version. Safe to run again, and from several machines at once."""
+    """Bring the database to the schema of this version. Safe to run again, and from several machines at once.
+
+    With HOLDFAST_DATABASE_OWNER_URL it works as that role, and lets the one of DATABASE_URL read and write.
+    """
     try:
-        migrations.upgrade(_settings().database_url)
+        settings = _settings()
+        migrations.prepare(settings.database_url, settings.database_owner_url)
     except DomainError as error:
         raise click.ClickException(error.detail) from None
     click.echo("The database schema is current.")

@@ -109,6 +109,12 @@ class Metrics:
             ("queue",),
             registry=self.registry,
         )
+        self.inspection_lock = Gauge(
+            "holdfast_inspection_lock",
+            "1 when all workers that inspect files have this lock on their children.",
+            ("lock",),
+            registry=self.registry,
+        )
 
     def set_cache_counted(self, sampled: int, stale: int) -> None:
         """The same for the cache's samples."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -34,6 +34,7 @@ ATTEMPTS_SETTING_MAX = 1000
 
 VARIABLES = {
     "database_url": "DATABASE_URL",
+    "database_owner_url": "HOLDFAST_DATABASE_OWNER_URL",
     "redis_url": "REDIS_URL",
     "host": "HOST",
     "port": "PORT",
@@ -52,6 +53,7 @@ VARIABLES = {
     "tenant_storage_bytes": "HOLDFAST_TENANT_STORAGE_BYTES",
     "tenant_rows_bytes": "HOLDFAST_TENANT_ROWS_BYTES",
     "clamd": "HOLDFAST_CLAMD",
+    "inspection_allow_weak": "HOLDFAST_INSPECTION_ALLOW_WEAK",
     "webhook_allow_private": "HOLDFAST_WEBHOOK_ALLOW_PRIVATE",
     "cache": "HOLDFAST_CACHE",
     "rate_limit": "HOLDFAST_RATE_LIMIT",
@@ -121,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator decided."""
 
     database_url: str
+    database_owner_url: str | None = None
     redis_url: str
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=PORT_MAX)] = 8000
@@ -139,6 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_storage_bytes: Annotated[int, Meta(ge=0)] | None = None
     tenant_rows_bytes: Annotated[int, Meta(ge=0)] | None = None
     clamd: str | None = None
+    inspection_allow_weak: bool = False
     webhook_allow_private: bool = False
     cache: Switch = Switch.ON
     rate_limit: str | None = None
@@ -242,9 +246,7 @@ def _path(kind: type, value: object) -> object:
 
 
 def _check(settings: Settings) -> None:
-    scheme = settings.database_url.partition("://")[0].partition("+")[0]
-    if scheme not in {"postgres", "postgresql"}:
-        raise SettingsError("DATABASE_URL must start with postgresql:// (postgresql://user:password@host:5432/name).")
+    _check_database(settings)
     if settings.redis_url.partition("://")[0] not in {"redis", "rediss", "unix"}:
         raise SettingsError("REDIS_URL must start with redis://, rediss:// or unix:// (redis://host:6379/0).")
     if settings.secret is not None:
@@ -291,6 +293,26 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _check_database(settings: Settings) -> None:
+    for variable, url in (
+        ("DATABASE_URL", settings.database_url),
+        ("HOLDFAST_DATABASE_OWNER_URL", settings.database_owner_url),
+    ):
+        if url is not None and re.match(r"postgres(ql)?(\+[^:]*)?://", url) is None:
+            raise SettingsError(
+                f"{variable} must start with postgresql:// (postgresql://user:password@host:5432/name)."
+            )
+    if settings.database_owner_url is not None:
+        serving, owner = urlsplit(settings.database_url), urlsplit(settings.database_owner_url)
+        if serving.username in {None, owner.username}:
+            raise SettingsError(
+                "HOLDFAST_DATABASE_OWNER_URL is set, so DATABASE_URL must name another role: the one that serves, "
+                "and owns nothing."
+            )
+        if not unquote(serving.password or "").isascii():
+            raise SettingsError("The password in DATABASE_URL must be of ASCII characters: openssl rand -hex 24")
 
 
 def _check_limits(settings: Settings) -> None:

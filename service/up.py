@@ -20,9 +20,9 @@ from service import development_key
 from service.domain.errors import DomainError
 from service.embedded.errors import EmbeddedError
 from service.embedded.folder import prepare
-from service.embedded.servers import EmbeddedServers, Endpoints
+from service.embedded.servers import EmbeddedServers, Endpoints, as_serving
 from service.running import DEFAULT_FOLDER, SECRET_FILE, keep_secret, note_endpoints
-from service.settings import SettingsError, read_settings
+from service.settings import VARIABLES, SettingsError, read_settings
 from service.store import migrate
 from service.supervisor import SupervisorError, run, stop_signals
 
@@ -32,6 +32,7 @@ RELEASE = "release"  # the Procfile's entry that runs once, before the others; h
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = "8000"
 PORT_MAX = 65_535
+OWNER_URL = VARIABLES["database_owner_url"]
 
 READY_LIMIT_SECONDS = 60.0  # it takes one or two; a busy machine has been seen to take 20
 READY_POLL_SECONDS = 0.1
@@ -89,11 +90,12 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     servers = EmbeddedServers(folder, postgres=wants_postgres, redis=wants_redis, say=say)
     with _no_more_interrupts(servers) if wants_postgres or wants_redis else nullcontext():
         started = servers.start() if wants_postgres or wants_redis else given
-        database_url = given.database_url or started.database_url or ""
+        database_url = given.database_url or as_serving(started.database_url or "")
+        owner_url = started.database_url if wants_postgres else environment.get(OWNER_URL) or None
         redis_url = given.redis_url or started.redis_url or ""
         note_endpoints(folder, database_url, redis_url)
         began = time.monotonic()
-        migrate.upgrade(database_url)
+        migrate.prepare(database_url, owner_url)
         say(f"The database schema is current ({time.monotonic() - began:.1f} s)")
         key = development_key.ensure(database_url, folder)
         settings = {
@@ -104,8 +106,12 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
             "HOLDFAST_DATA_DIR": str(folder),
             "HOLDFAST_SECRET": secret,
         }
-        # libpq's variables are meant for another server than ours.
-        inherited = {name: value for name, value in environment.items() if not (wants_postgres and name[:2] == "PG")}
+        # No process serves as the owner; and libpq's variables are meant for another server than ours.
+        inherited = {
+            name: value
+            for name, value in environment.items()
+            if name != OWNER_URL and not (wants_postgres and name[:2] == "PG")
+        }
         banner = _Banner(_address(host, port), key, say)
         try:
             return run(processes, environment=inherited | settings, say=say, on_started=banner.start)

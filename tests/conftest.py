@@ -32,7 +32,7 @@ from service.blobs import BlobStore
 from service.commands.api_keys import KeyWish, create_api_key
 from service.copies.names import GENERATION
 from service.domain.caller import Caller, CallerKind, Scope
-from service.embedded.servers import EmbeddedServers
+from service.embedded.servers import EmbeddedServers, as_serving
 from service.handlers.edge import Edge
 from service.queue import open_queue
 from service.settings import NO_LIMIT, Settings, Switch
@@ -60,7 +60,8 @@ def servers() -> Iterator[EmbeddedServers]:
     running = EmbeddedServers(folder, durable=False, database=TEMPLATE, say=lambda _: None)
     try:
         with running:
-            migrate.upgrade(running.endpoints.database_url or "")
+            url = running.endpoints.database_url or ""
+            migrate.prepare(as_serving(url), url)
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -216,8 +217,9 @@ JWT_SECRET = "tests-only-secret-of-more-than-32-bytes"
 
 @pytest.fixture(scope="session")
 def settings(database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The app serves as a role that owns nothing; the tests' own hands are the owner's."""
     return Settings(
-        database_url=database_url,
+        database_url=as_serving(database_url),
         redis_url=redis_url,
         data_dir=tmp_path_factory.mktemp("holdfast"),
         secret=SECRET,

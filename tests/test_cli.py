@@ -19,6 +19,7 @@ from service.domain.api_key import digest
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.ticket import Credential
 from service.domain.work import Queue
+from service.embedded.servers import as_serving
 from service.store import api_keys
 from service.store.engine import Database
 
@@ -30,7 +31,7 @@ Holdfast = Callable[..., Result]
 def environment(own_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """A database and a data folder of this test alone."""
     return {
-        "DATABASE_URL": own_database_url,
+        "DATABASE_URL": as_serving(own_database_url),
         "REDIS_URL": redis_url,
         "HOLDFAST_DATA_DIR": str(tmp_path / "data"),
         "HOLDFAST_SECRET": SECRET,
@@ -219,6 +220,17 @@ def test_migrate_makes_the_schema_current_and_may_run_again(holdfast: Holdfast, 
     assert holdfast("keys", "list", DATABASE_URL=url).exit_code == 0
 
 
+def test_migrate_works_as_the_owner_and_lets_the_role_in_that_serves(holdfast: Holdfast, own_database_url: str):
+    url = without_tables(own_database_url)
+    refused = holdfast("migrate", DATABASE_URL=as_serving(url))
+    migrated = holdfast("migrate", DATABASE_URL=as_serving(url), HOLDFAST_DATABASE_OWNER_URL=url)
+
+    assert refused.exit_code == 1
+    assert "permission denied" in refused.stderr
+    assert (migrated.exit_code, migrated.stdout) == (0, "The database schema is current.\n")
+    assert holdfast("keys", "create", "--tenant", "t", "--name", "n", DATABASE_URL=as_serving(url)).exit_code == 0
+
+
 def without_tables(url: str) -> str:
     """The URL of a new, empty database beside the one of `url`."""
     name = f"empty_{uuid4().hex}"
@@ -267,6 +279,46 @@ def test_the_doctor_finds_nothing_wrong_where_nothing_is_but_that_tests_do_not_f
     assert [what for _, what in findings(result) if re.fullmatch(r"worker \w+: heard 0 s ago", what)] == [
         f"worker {queue}: heard 0 s ago" for queue in Queue
     ]
+
+
+@pytest.mark.parametrize(
+    ("locks", "settings", "mark", "what"),
+    [
+        ('{"landlock": true, "seccomp": true}', {}, "ok", "inspection: locked in by landlock, seccomp"),
+        (
+            '{"landlock": false, "seccomp": true}',
+            {},
+            "FAIL",
+            "inspection: no file is read, for want of these locks: landlock",
+        ),
+        (
+            '{"landlock": false, "seccomp": false}',
+            {"HOLDFAST_INSPECTION_ALLOW_WEAK": "true"},
+            "warn",
+            "inspection: files are read without these locks: landlock, seccomp",
+        ),
+    ],
+)
+def test_the_doctor_says_which_locks_the_worker_of_files_has(
+    holdfast: Holdfast, own_database_url: str, locks: str, settings: dict[str, str], mark: str, what: str
+):
+    let_workers_be_heard(own_database_url)
+    run_sql(own_database_url, "UPDATE worker_heartbeats SET locks = $1 WHERE queue = 'attachments'", locks)
+    result = holdfast("doctor", **settings)
+
+    assert (mark, what) in findings(result)
+    assert result.exit_code == (mark == "FAIL")
+    assert mark == "ok" or "HOLDFAST_INSPECTION_ALLOW_WEAK" in remedy_of(result, what)
+
+
+def test_the_doctor_warns_of_a_role_that_could_do_more_than_serve(holdfast: Holdfast, own_database_url: str):
+    serving = holdfast("doctor")
+    owning = holdfast("doctor", DATABASE_URL=own_database_url)
+    what = "PostgreSQL role postgres: is a superuser, owns tables, may create tables, roles or databases"
+
+    assert ("ok", "PostgreSQL role holdfast_app: reads and writes, and owns nothing") in findings(serving)
+    assert ("warn", what) in findings(owning)
+    assert "HOLDFAST_DATABASE_OWNER_URL" in remedy_of(owning, what)
 
 
 def test_the_doctor_says_what_is_wrong_with_the_configuration(holdfast: Holdfast):

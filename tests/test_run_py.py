@@ -156,3 +156,25 @@ def test_make_offers_each_command(runner: ModuleType) -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
     commands: dict[str, Callable[[list[str]], int]] = runner.COMMANDS
     assert targets == set(commands)
+
+
+@pytest.mark.parametrize(
+    ("packages", "said"),
+    [
+        ([], "Nothing could be learnt of 0 of 0 packages"),
+        (
+            [{"name": "a", "version": "1", "vulns": []}, {"name": "b", "skip_reason": "not found"}],
+            "Nothing could be learnt of 1 of 2 packages",
+        ),
+        (
+            [{"name": "a", "version": "1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["2"]}]}],
+            "a 1: PYSEC-1, mended in 2",
+        ),
+    ],
+)
+def test_an_audit_that_found_something_or_could_learn_nothing_fails(packages: list[dict], said: str):
+    module = load()
+
+    with pytest.raises(module.RunError, match=said):
+        module.verdict_on(packages)
+    assert module.verdict_on([{"name": "a", "version": "1", "vulns": []}]) == "No known advisories of 1 packages"

@@ -44,6 +44,8 @@ def test_every_variable_sets_its_field():
             "HOLDFAST_TENANT_CONNECTIONS": "500",
             "HOLDFAST_SEARCH_SECONDS": "0.5",
             "HOLDFAST_CLAMD": "localhost:3310",
+            "HOLDFAST_DATABASE_OWNER_URL": "postgresql://owner@db.example/holdfast",
+            "HOLDFAST_INSPECTION_ALLOW_WEAK": "true",
             "HOLDFAST_RATE_LIMIT": "600/minute",
             "HOLDFAST_TENANT_RATE_LIMIT": "1/day",
             "HOLDFAST_BAD_CREDENTIALS_LIMIT": "5/hour",
@@ -80,6 +82,8 @@ def test_every_variable_sets_its_field():
         storage_url="s3://bucket/prefix",
         tenant_storage_bytes=0,
         clamd="localhost:3310",
+        database_owner_url="postgresql://owner@db.example/holdfast",
+        inspection_allow_weak=True,
         rate_limit="600/minute",
         tenant_rate_limit="1/day",
         trusted_proxies="10.0.0.7, 192.168.0.0/24,::1",
@@ -100,6 +104,20 @@ def test_every_variable_sets_its_field():
     ]
     assert settings.files_folder == Path("/var/lib/holdfast/files")
     assert settings.clamd_address == ("localhost", 3310)
+
+
+@pytest.mark.parametrize(
+    ("serving", "owner", "said"),
+    [
+        ("postgresql://app@db/x", "mysql://owner@db/x", "HOLDFAST_DATABASE_OWNER_URL must start with postgresql://"),
+        ("postgresql://app@db/x", "postgresql://app:p@db/x", "DATABASE_URL must name another role"),
+        ("postgresql://db/x", "postgresql://owner@db/x", "DATABASE_URL must name another role"),
+        ("postgresql://app:p%C3%A4ss@db/x", "postgresql://owner@db/x", "must be of ASCII characters"),
+    ],
+)
+def test_the_role_that_serves_is_another_than_the_owner(serving: str, owner: str, said: str):
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        read_settings(MINIMAL | {"DATABASE_URL": serving, "HOLDFAST_DATABASE_OWNER_URL": owner})
 
 
 def test_every_field_has_its_variable():

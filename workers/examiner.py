@@ -81,10 +81,13 @@ class Progress:
 class Examiner:
     """Looks at files in a scratch folder of their own, which is gone afterwards."""
 
-    def __init__(self, database: Database, blobs: BlobStore, scanner: tuple[str, int] | None) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, scanner: tuple[str, int] | None, *, may_be_weak: bool = False
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._scanner = scanner
+        self._may_be_weak = may_be_weak
 
     async def examine(self, claim: Claim, progress: Progress) -> Product:
         """Look at the file until there is an end to record.
@@ -123,6 +126,7 @@ class Examiner:
                 declared=claim.declared_content_type,
                 output=output,
                 report_progress=progress.report,
+                may_be_weak=self._may_be_weak,
             )
         except InspectionFailed as failed:
             LOG.info("inspection.failed", code=failed.code, cause=failed.cause, attachment_id=claim.attachment_id)

@@ -35,6 +35,8 @@ from service.store import copies, heartbeats
 from service.store.engine import Database
 from service.wakeups import Waker, session_key
 from workers.egress import Egress
+from workers.inspection.inspect import locks_that_hold
+from workers.inspection.messages import Layer
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.deliver_webhooks import Deliveries, deliver_webhooks
 from workers.jobs.estimate_rows import sweep_row_estimates
@@ -142,7 +144,14 @@ def work_of(
         case Queue.ATTACHMENTS:
             blobs = BlobStore(settings.storage_url, settings.files_folder)
             blobs.open()
-            inspections = Inspections(database, blobs, settings.clamd_address, on_recorded, settings.inspections)
+            inspections = Inspections(
+                database,
+                blobs,
+                settings.clamd_address,
+                on_recorded,
+                settings.inspections,
+                may_be_weak=settings.inspection_allow_weak,
+            )
             return Work(
                 {INSPECT_ATTACHMENTS: inspect_attachments},
                 [Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs))],
@@ -167,7 +176,8 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
     cache = Cache(open_pool(settings.redis_url, None), partial(copies.read_secret, database), is_on=tells)
     sampler = Sampler(database, redis) if tells else None
     work = work_of(queue, database, settings, lambda rung: bells[rung].ring(), waker.wake, cache, sampler)
-    sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue))]
+    locks = await _locks(settings) if queue is Queue.ATTACHMENTS else None
+    sweeps = [*work.sweeps, Sweep("beat", BEAT_SECONDS, partial(_beat, database, worker_id, queue, locks))]
     LOG.info("worker.started", queue=queue, worker_id=worker_id)
     for bell in bells.values():
         bell.start()
@@ -190,6 +200,17 @@ async def run_worker(settings: Settings, queue: Queue, stop: asyncio.Event) -> N
         await redis.aclose(close_connection_pool=True)
         await database.close()
         LOG.info("worker.stopped", queue=queue, worker_id=worker_id)
+
+
+async def _locks(settings: Settings) -> dict[str, bool]:
+    """Which locks the children of this worker have; what is missing is logged, this once."""
+    held = await locks_that_hold()
+    missing = sorted(set(Layer) - held)
+    if missing and settings.inspection_allow_weak:
+        LOG.warning("inspection.locks_missing", locks=missing, files="are read all the same")
+    elif missing:
+        LOG.error("inspection.locks_missing", locks=missing, files="fail unread")
+    return {lock.value: lock in held for lock in Layer}
 
 
 def _arq_worker(queue: Queue, work: Work, redis: Any) -> SurvivingWorker:
@@ -224,9 +245,9 @@ async def _work_until(stop: asyncio.Event, worker: SurvivingWorker) -> None:
     await asyncio.gather(working, return_exceptions=True)
 
 
-async def _beat(database: Database, worker_id: UUID, queue: Queue) -> None:
+async def _beat(database: Database, worker_id: UUID, queue: Queue, locks: dict[str, bool] | None) -> None:
     async with database.connect() as tx:
-        await heartbeats.beat(tx, worker_id, queue)
+        await heartbeats.beat(tx, worker_id, queue, locks)
 
 
 async def _leave(database: Database, worker_id: UUID) -> None:

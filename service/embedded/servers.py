@@ -14,15 +14,23 @@ from service.embedded.layout import Layout, lay_out
 from service.embedded.postgres import ADMINISTRATOR, PostgresServer
 from service.embedded.valkey import SOCKET_NAME, ValkeyServer
 
-__all__ = ["EmbeddedError", "EmbeddedServers", "Endpoints"]
+__all__ = ["EmbeddedError", "EmbeddedServers", "Endpoints", "as_serving"]
+
+SERVING_ROLE = "holdfast_app"
+"""Who the processes are to PostgreSQL: they read and write, and the administrator that owns the tables migrates."""
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where to connect to; None for a server that was not wanted."""
+    """Where to connect to; None for a server that was not wanted. The database's is that of the administrator."""
 
     database_url: str | None
     redis_url: str | None
+
+
+def as_serving(database_url: str) -> str:
+    """The address of an embedded database for the role that owns nothing; migrations make it, without a password."""
+    return database_url.replace(f"//{ADMINISTRATOR}@", f"//{SERVING_ROLE}@", 1)
 
 
 class EmbeddedServers:

@@ -96,6 +96,7 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
             sampled = await copies.counted(tx)
             silence = await heartbeats.silence_seconds(tx)
             largest = await row_estimates.largest(tx, TENANTS_SHOWN_MAX)
+            locks = await heartbeats.locks(tx)
     except Unavailable:
         counted.postgresql_up.set(0)
     else:
@@ -114,6 +115,9 @@ async def metrics(request: HoldfastRequest) -> Response[bytes]:
         counted.worker_silence_seconds.clear()
         for queue, seconds in silence.items():
             counted.worker_silence_seconds.labels(queue).set(seconds)
+        counted.inspection_lock.clear()
+        for lock, holds in locks.items():
+            counted.inspection_lock.labels(lock).set(holds)
     return Response(content=generate_latest(counted.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 

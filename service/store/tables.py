@@ -312,6 +312,7 @@ worker_heartbeats = sa.Table(
     sa.Column("queue", sa.Text, nullable=False),
     sa.Column("started_at", Time, nullable=False),
     sa.Column("seen_at", Time, nullable=False),
+    sa.Column("locks", pg.JSON),
 )
 
 webhook_endpoints = sa.Table(

@@ -28,7 +28,7 @@ from spoiling import TEST_CACHE, WAYS, Spoiler
 
 from service.domain.work import Queue
 from service.embedded import launch
-from service.embedded.servers import EmbeddedServers
+from service.embedded.servers import EmbeddedServers, as_serving
 from service.store import migrate
 
 HOLDFAST = str(Path(sys.executable).parent / "holdfast")
@@ -150,11 +150,11 @@ class Stack:
     def _start(self) -> None:
         endpoints = self.servers.start()
         database_url, redis_url = endpoints.database_url or "", endpoints.redis_url or ""
-        migrate.upgrade(database_url)
+        migrate.prepare(as_serving(database_url), database_url)
         self.ledger = Ledger(database_url)
         self.environment = clean_environment(
             self._bytecode,
-            DATABASE_URL=database_url,
+            DATABASE_URL=as_serving(database_url),
             REDIS_URL=redis_url,
             HOLDFAST_DATA_DIR=str(self.folder),
             HOLDFAST_SECRET=SECRET,

@@ -18,6 +18,7 @@ from processes import alive
 from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
+from workers.examiner import SCRATCH_PREFIX
 
 BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
@@ -129,9 +130,18 @@ def stopped_child(worker: Part) -> int:
     while time.monotonic() < deadline:
         for listed in Path(f"/proc/{worker.pid}/task").glob("*/children"):
             for child in map(int, listed.read_text().split()):
-                os.kill(child, signal.SIGSTOP)
-                return child
+                if inspects_a_file(child):
+                    os.kill(child, signal.SIGSTOP)
+                    return child
     raise AssertionError("no child looked into the file")
+
+
+def inspects_a_file(child: int) -> bool:
+    """Whether it works in the folder of a file; at its start a worker has a child that only tries its locks."""
+    try:
+        return SCRATCH_PREFIX in os.readlink(f"/proc/{child}/cwd")  # noqa: PTH115 - it may name what is gone
+    except OSError:
+        return False
 
 
 def test_a_file_whose_worker_died_before_it_recorded_is_ready_soon_and_nothing_is_left_over(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -13,11 +14,15 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import pytest
 from ports import free_port
 from processes import alive, clean_environment, processes_below, tail
 from stack import DEADLINE_SECONDS, HOLDFAST, Part, wait_until
+
+from service.embedded.servers import EmbeddedServers, as_serving
+from service.store import migrate
 
 READY = re.compile(
     r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
@@ -89,6 +94,32 @@ def api(up: Up) -> httpx2.Client:
         timeout=DEADLINE_SECONDS,
         trust_env=False,
     )
+
+
+def test_its_processes_serve_as_a_role_that_owns_nothing_also_where_the_data_is_from_before(
+    start_up: StartUp, tmp_path: Path
+) -> None:
+    with EmbeddedServers(tmp_path, durable=False, say=lambda _: None) as before:
+        assert before.endpoints is not None
+        owner_url = before.endpoints.database_url or ""
+        migrate.upgrade(owner_url)
+    one = start_up(tmp_path)
+    with api(one) as client:
+        assert client.post("/sessions", json={"agent_id": "e2e"}).status_code == 201
+
+    async def roles() -> set[str]:
+        connection = await asyncpg.connect(owner_url)
+        try:
+            seen = await connection.fetch(
+                "SELECT DISTINCT usename FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            return {row["usename"] for row in seen}
+        finally:
+            await connection.close()
+
+    assert asyncio.run(roles()) == {"holdfast_app"}
+    assert f"DATABASE_URL={as_serving(owner_url)}" in (tmp_path / "endpoints").read_text()
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed line needs curl")

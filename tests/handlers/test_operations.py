@@ -111,6 +111,28 @@ async def test_metrics_count_requests_by_route_and_not_by_path(app_with, client_
     assert counted[("holdfast_relayed_total",)] >= 0
 
 
+async def test_metrics_say_of_each_lock_whether_every_worker_of_files_that_is_at_work_has_it(
+    app_with, client_of, own_database, own_database_url
+):
+    async with own_database.begin() as tx:
+        for seconds_ago, locks in (
+            (0, '{"landlock": true, "seccomp": true}'),
+            (0, '{"landlock": false}'),
+            (60, '{"limits": false}'),
+        ):
+            await tx._connection.execute(
+                "INSERT INTO worker_heartbeats (worker_id, queue, started_at, seen_at, locks) VALUES "
+                "(gen_random_uuid(), 'attachments', now(), now() - make_interval(secs => $1), $2)",
+                seconds_ago,
+                locks,
+            )
+    async with app_with(database_url=own_database_url) as edge, client_of(edge) as client:
+        answer = await client.get("/metrics")
+
+    told = {key[1]: value for key, value in measured(answer.text).items() if key[0] == "holdfast_inspection_lock"}
+    assert told == {"landlock": 0, "seccomp": 1}
+
+
 async def test_metrics_are_there_without_postgresql(app_with, client_of):
     async with app_with(database_url=NO_DATABASE) as edge, client_of(edge) as client:
         answer = await client.get("/metrics")

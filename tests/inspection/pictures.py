@@ -54,10 +54,25 @@ def resized_header(kind: str, width: int, height: int) -> bytes:
         "GIF": (lambda _: 6, "<HH", (width, height)),
         "BMP": (lambda _: 18, "<II", (width, height)),
         "JPEG": (lambda data: data.index(b"\xff\xc0") + 5, ">HH", (height, width)),
+        "WEBP": (lambda data: data.index(b"\x9d\x01\x2a") + 3, "<HH", (width, height)),
+        "AVIF": (lambda data: data.index(b"ispe") + 8, ">II", (width, height)),
+        # Two entries of its directory, one after the other: the tag, a long, one of it, the value.
+        "TIFF": (
+            lambda data: data.index(b"\x00\x01\x04\x00\x01\x00\x00\x00"),
+            "<HHII HHII",
+            (256, 4, 1, width, 257, 4, 1, height),
+        ),
     }
     place, form, sizes = where[kind]
     struct.pack_into(form, content, place(content), *sizes)
     return bytes(content)
+
+
+def png_with_packed_words(mebibytes: int) -> bytes:
+    """A small picture with a comment that unpacks to so many MiB of blanks."""
+    comment = b"Comment\0\0" + zlib.compress(b" " * (mebibytes * 1024 * 1024), 9)
+    picture = encoded(gradient(9, 9), "PNG")
+    return picture[:33] + _chunk(b"zTXt", comment) + picture[33:]
 
 
 def with_text_chunk(picture: Image.Image, text: str) -> bytes:

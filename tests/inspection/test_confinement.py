@@ -17,13 +17,14 @@ ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="these locks are L
 
 ATTEMPTS = textwrap.dedent(
     """
-    import json, os, resource, signal, socket, subprocess, sys, threading
+    import ctypes, errno, fcntl, json, os, resource, signal, socket, struct, subprocess, sys, threading
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
     from workers.inspection.confinement import confine
 
     source, neighbour, parent = Path(sys.argv[2]), Path(sys.argv[3]), os.getppid()
     output = open("output", "wb")
+    outside = open(neighbour)  # before the locks, as something may have left it open
     layers = confine(source, file_bytes_max=1_000_000, parent=parent)
 
     def many_files():
@@ -33,7 +34,23 @@ ATTEMPTS = textwrap.dedent(
         output.write(b"x" * 3_000_000)
         output.flush()
 
+    libc = ctypes.CDLL(None, use_errno=True)
+    value = ctypes.create_string_buffer(b"pwned")
+    xattr_args = ctypes.create_string_buffer(struct.pack("QII", ctypes.addressof(value), 5, 0))
+    file_attr = ctypes.create_string_buffer(24)
+
+    def call(number, *arguments):
+        if libc.syscall(number, *arguments) < 0:
+            raise type(errno.errorcode[ctypes.get_errno()], (Exception,), {})
+
     attempts = {
+        "set an attribute by setxattrat": lambda: call(
+            463, -100, bytes(source), 0, b"user.pwn", xattr_args, ctypes.c_size_t(16)),
+        "change flags by file_setattr": lambda: call(469, -100, bytes(source), file_attr, ctypes.c_size_t(24), 0),
+        "make a call that is not there yet": lambda: call(600),
+        "make a call of x32": lambda: call(0x40000000 | 39),
+        "change flags by ioctl": lambda: fcntl.ioctl(outside, 0x40086602, struct.pack("i", 0)),
+        "have its parent signalled": lambda: fcntl.fcntl(outside, fcntl.F_SETOWN, parent),
         "read the file": lambda: source.read_bytes(),
         "import a parser": lambda: __import__("PIL.Image"),
         "fork": os.fork,
@@ -130,6 +147,8 @@ def test_what_is_needed_is_possible(inside, attempt):
         ("link a file", {"PermissionError"}),
         ("signal its parent", {"PermissionError"}),
         ("leave its group", {"PermissionError"}),
+        ("change flags by ioctl", {"PermissionError"}),
+        ("have its parent signalled", {"PermissionError"}),
         ("lift its limits", {"PermissionError", "ValueError"}),
         ("take memory", {"MemoryError"}),
         ("take many files", {"OSError"}),
@@ -140,6 +159,22 @@ def test_nothing_else_is(inside, attempt, outcomes):
     _, results, _ = inside
 
     assert results[attempt] in outcomes
+
+
+@ON_LINUX
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "set an attribute by setxattrat",
+        "change flags by file_setattr",
+        "make a call that is not there yet",
+        "make a call of x32",
+    ],
+)
+def test_no_call_is_possible_that_is_younger_than_the_locks(inside, attempt):
+    _, results, _ = inside
+
+    assert results[attempt] == "ENOSYS"
 
 
 def test_the_environment_of_the_worker_is_not_to_be_seen(inside):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from office_packages import cell, changed, docx, docx_body, overlapping, package, part_of, xlsx
 from pdf_documents import CATALOG, FONT, HELLO, MIB, ONE_PAGE, bomb, one_page, page, pdf, stream
-from pictures import encoded, gradient, photo, png_of_zeros, resized_header
+from pictures import encoded, gradient, photo, png_of_zeros, png_with_packed_words, resized_header
 from reports import text_of
 
 from workers.inspection.inspect import InspectionFailed
@@ -133,6 +133,10 @@ def picture_bombs() -> Iterator[Case]:
     yield Case("a GIF of 4 gigapixels", lambda _: resized_header("GIF", 65_535, 65_535), "a.gif", limit)
     yield Case("a BMP of 4 gigapixels", lambda _: resized_header("BMP", 65_535, 65_535), "a.bmp", limit)
     yield Case("a JPEG of 4 gigapixels", lambda _: resized_header("JPEG", 65_500, 65_500), "a.jpg", limit)
+    yield Case("a WebP of 268 megapixels", lambda _: resized_header("WEBP", 16_383, 16_383), "a.webp", Refusal.DAMAGED)
+    yield Case("a TIFF of 16 exapixels", lambda _: resized_header("TIFF", 2**32 - 1, 2**32 - 1), "a.tif", limit)
+    yield Case("an AVIF of 4 gigapixels", lambda _: resized_header("AVIF", 65_535, 65_535), "a.avif", Refusal.DAMAGED)
+    yield Case("a PNG with a comment of 300 MiB", lambda _: png_with_packed_words(300), "a.png", Refusal.DAMAGED)
     yield Case("a GIF that is larger than its data", lambda _: resized_header("GIF", 999, 999), "a.gif", "image/gif")
 
 
@@ -191,6 +195,10 @@ def table_bombs() -> Iterator[Case]:
     yield Case("a million sheets", lambda _: xlsx(declared, sheets=10**6), "a.xlsx", EXCEL, "# S100\n")
     yield Case("a line of 50 MB", lambda _: b"a," * 25_000_000, "a.csv", "text/csv", "a,a,a")
     yield Case("a quote that never ends", lambda _: b'a,b\n"' + b"c,d\n" * 10**6, "a.csv", "text/csv", "c,d")
+    yield Case("a page 100,000 deep", lambda _: b"<div>" * 10**5 + b"down here", "a.html", "text/html", "down here")
+    yield Case(
+        "XML 100,000 deep", lambda _: b"<?xml version='1.0'?>" + b"<a>" * 10**5, "a.xml", "application/xml", "<a>"
+    )
     yield Case("JSON 100,000 deep", lambda _: b"[" * 10**5 + b"]" * 10**5, "a.json", "application/json", "[[[")
     yield Case("the same without a name", lambda _: b"[" * 10**5 + b"]" * 10**5, "a", "text/plain", "[[[")
 
@@ -201,6 +209,10 @@ def masquerades() -> Iterator[Case]:
     macro_types = b"application/vnd.ms-word.document.macroEnabled.main+xml"
     yield Case("a page named as a picture", lambda _: page_text, "a.png", "text/html", "seen")
     yield Case("a picture that is a page, too", lambda _: gif + page_text, "a.gif", "image/gif")
+    yield Case("a photo that is an archive, too", lambda _: photo(30, 20, 1) + zip_of_names("../x"), "a", "image/jpeg")
+    yield Case(
+        "a PDF that is an archive, too", lambda _: one_page() + zip_of_names("../x"), "a", "application/pdf", "Hello"
+    )
     yield Case("a picture by its first bytes alone", lambda _: b"GIF89a" + page_text, "a.gif", Refusal.DAMAGED)
     yield Case("noise with the head of a picture", lambda _: b"\x89PNG\r\n\x1a\n" + b"\7" * 999, "a", Refusal.DAMAGED)
     yield Case("noise with the head of a PDF", lambda _: b"%PDF-1.7\n" + bytes(range(256)), "a.pdf", Refusal.DAMAGED)

@@ -461,4 +461,52 @@ OF_OUR_OWN = (
         ("tests/embedded/test_embedded_servers.py::test_valkey_keeps_no_file_and_comes_back_empty",),
         r"appendonlydir|:0",
     ),
+    Bug(
+        "unlocked-inspection",
+        "a file is read by a process that could not lock itself in",
+        (
+            Edit(
+                "workers/inspection/child.py",
+                "        if missing and not task.may_be_weak:\n",
+                "        if len(missing) == len(Layer) and not task.may_be_weak:\n",
+            ),
+        ),
+        ("tests/inspection/test_weak_machines.py",),
+        r"assert 'words' == \[",
+    ),
+    Bug(
+        "calls-of-newer-kernels",
+        "system calls that are younger than the list are let through: one changes a file outside",
+        (
+            Edit(
+                "workers/inspection/seccomp.py",
+                "    yield _Instruction(ANSWER, 0, 0, UNKNOWN)\n",
+                "    yield _Instruction(ANSWER, 0, 0, ALLOW)\n",
+            ),
+        ),
+        ("tests/inspection/test_confinement.py::test_no_call_is_possible_that_is_younger_than_the_locks",),
+        r"assert '\w+' == 'ENOSYS'",
+    ),
+    Bug(
+        "serving-as-the-owner",
+        "the processes work as the role that owns the tables: one hole in a query, and it drops them",
+        (
+            Edit(
+                "service/up.py",
+                'as_serving(started.database_url or "")\n',
+                '(started.database_url or "")\n',
+            ),
+        ),
+        (
+            "tests/e2e/test_up.py::test_its_processes_serve_as_a_role_that_owns_nothing_also_where_the_data_is_from_before",
+        ),
+        r"'postgres'",
+    ),
+    Bug(
+        "more-than-rows",
+        "the role that serves is given every right on the tables, and may empty them with one word",
+        (Edit("service/store/roles.py", "GRANT SELECT, INSERT, UPDATE, DELETE ON", "GRANT ALL ON"),),
+        ("tests/store/test_roles.py",),
+        r"DID NOT RAISE",
+    ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from eventually import DEADLINE_SECONDS
 from invariants import violations
 
 from service.blobs import BlobStore, new_key
-from service.commands.attachments import add_attachment, delete_attachment
+from service.commands.attachments import add_attachment, delete_attachment, retry_attachment
 from service.domain.attachment import Attachment
 from service.domain.caller import Caller
 from service.ids import new_id
@@ -25,6 +26,7 @@ from service.store import blobs as rows
 from service.store.attachments import NewAttachment
 from service.store.blobs import Stored
 from service.store.engine import Database
+from workers.inspection import inspect as parent
 from workers.jobs import inspect_attachments
 from workers.jobs.delete_loose_blobs import sweep_loose_blobs
 from workers.jobs.inspect_attachments import Inspections
@@ -74,11 +76,15 @@ async def once(content: bytes) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def working(
-    database: Database, blobs: BlobStore, scanner: tuple[str, int] | None = None
+    database: Database,
+    blobs: BlobStore,
+    scanner: tuple[str, int] | None = None,
+    *,
+    may_be_weak: bool = sys.platform != "linux",
 ) -> AsyncIterator[Inspections]:
     """Inspections that are at work until the end of the block."""
     stop = asyncio.Event()
-    inspections = Inspections(database, blobs, scanner)
+    inspections = Inspections(database, blobs, scanner, may_be_weak=may_be_weak)
     work = asyncio.create_task(inspections.work_until(stop))
     try:
         yield inspections
@@ -218,6 +224,41 @@ async def test_a_file_whose_bytes_are_gone_fails_and_says_so(
         failed = await until(own_database, file, status="failed")
 
     assert "missing" in failed["error"]
+
+
+WEAK_CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from workers.inspection import child, landlock
+landlock.restrict_reading_to = lambda *_: False
+child.main()
+"""
+"""A child on a kernel without Landlock."""
+
+
+async def test_a_file_that_no_lock_can_be_put_on_fails_at_once_and_can_be_retried_when_that_is_mended(
+    own_database: Database,
+    own_database_url: str,
+    blobs: BlobStore,
+    caller: Caller,
+    upload: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    file = await upload(b"words")
+    with monkeypatch.context() as weak:
+        weak.setattr(parent, "COMMAND", (sys.executable, "-I", "-B", "-X", "utf8", "-c", WEAK_CHILD, parent.ROOT))
+        async with working(own_database, blobs, may_be_weak=False):
+            failed = await until(own_database, file, status="failed")
+    async with own_database.begin() as tx:
+        await retry_attachment(tx, caller, file.session_id, file.id, CAUSE)
+    async with working(own_database, blobs):
+        await until(own_database, file, status="ready")
+
+    assert failed["attempt_count"] == 1
+    assert "cannot lock itself in" in failed["error"]
+    assert "holdfast doctor" in failed["error"]
+    assert (await told(own_database, file))[:2] == ["attachment.uploaded", "attachment.failed"]
+    await assert_nothing_is_wrong(own_database, own_database_url)
 
 
 async def test_a_lease_is_renewed_for_as_long_as_the_work_takes(

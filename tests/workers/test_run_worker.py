@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,12 +18,14 @@ from workshop import POLL_SECONDS, url_of
 
 from service.domain.caller import Caller
 from service.domain.work import Queue
-from service.embedded.servers import EmbeddedServers
+from service.embedded.servers import EmbeddedServers, as_serving
 from service.queue import RELAY_EVENTS, open_queue
 from service.settings import Settings
 from service.store import outbox
 from service.store.engine import Database
+from service.store.heartbeats import locks
 from workers import main
+from workers.inspection.messages import Layer
 from workers.main import run_worker
 
 NEVER_SECONDS = 3600.0
@@ -39,7 +42,9 @@ async def running(database_url: str, redis_url: str, queue: Queue = Queue.EVENTS
     """A worker that runs until the block ends, or until its stop event is set."""
     stop = asyncio.Event()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(database_url=database_url, redis_url=redis_url, data_dir=Path(folder), secret=SECRET)
+        settings = Settings(
+            database_url=as_serving(database_url), redis_url=redis_url, data_dir=Path(folder), secret=SECRET
+        )
         async with _working(settings, queue, stop):
             yield stop
 
@@ -89,6 +94,18 @@ async def test_each_worker_gives_a_sign_of_life_while_it_runs_and_none_afterward
         await until(heard(own_database, queue))
 
     assert await heartbeats(own_database) == []
+
+
+async def test_the_worker_of_files_says_which_locks_its_children_have(
+    own_database_url: str, own_database: Database, valkey: EmbeddedServers
+):
+    async with running(own_database_url, url_of(valkey), Queue.ATTACHMENTS):
+        await until(heard(own_database, Queue.ATTACHMENTS))
+        async with own_database.connect() as tx:
+            said_of_locks = await locks(tx)
+
+    held = set(Layer) if sys.platform == "linux" else set()
+    assert said_of_locks == {lock.value: lock in held for lock in Layer}
 
 
 async def test_sweeps_relay_and_expire_and_forget_without_any_redis(

@@ -15,8 +15,16 @@ from typing import BinaryIO
 
 from workers.inspection.confinement import ParentGone, confine
 from workers.inspection.limits import KIB, THUMBNAIL_BYTES_MAX
-from workers.inspection.messages import TEXT_NAME, THUMBNAIL_NAME, Task, Voice
-from workers.inspection.refusals import DAMAGED, OUT_OF_DEPTH, UNAVAILABLE, Refusal, Unreadable, out_of_memory
+from workers.inspection.messages import TEXT_NAME, THUMBNAIL_NAME, Layer, Task, Voice
+from workers.inspection.refusals import (
+    DAMAGED,
+    NOT_LOCKED_IN,
+    OUT_OF_DEPTH,
+    UNAVAILABLE,
+    Refusal,
+    Unreadable,
+    out_of_memory,
+)
 
 FILE_BYTES_SPARE = 64 * KIB
 """A result may be written to its limit without running into that of the kernel."""
@@ -38,10 +46,15 @@ def main() -> None:
     with Path(TEXT_NAME).open("wb") as text, Path(THUMBNAIL_NAME).open("wb") as thumbnail:
         file_bytes_max = max(task.text_bytes_max, THUMBNAIL_BYTES_MAX) + FILE_BYTES_SPARE
         try:
-            voice.locked_in(confine(Path(task.source), file_bytes_max=file_bytes_max, parent=task.parent))
+            layers = confine(Path(task.source), file_bytes_max=file_bytes_max, parent=task.parent)
         except ParentGone:
             os._exit(1)
-        _read(task, voice, text, thumbnail)
+        voice.locked_in(layers)
+        missing = sorted(set(Layer) - set(layers))
+        if missing and not task.may_be_weak:
+            voice.refused(Refusal.NOT_LOCKED_IN, NOT_LOCKED_IN, cause=f"without {' '.join(missing)}")
+        else:
+            _read(task, voice, text, thumbnail)
     os._exit(0)
 
 

@@ -8,11 +8,12 @@ What holds, and where:
 - *Landlock* (Linux 5.13): no file can be opened but Python's own, the system's libraries and the file in question;
   none can be written, made or removed but the results, which are open already.
 - *seccomp* (Linux on x86-64 and ARM64): no process or thread, no program, no network, no signal to others, no lifting
-  of limits. It is a list of what is forbidden, not of what is allowed: what breaks a parser can still compute, and read
-  what is mapped into it.
+  of limits, and no call that is not on its list. What breaks a parser can still compute, and read what is mapped.
 
-Where a layer is missing the rest holds; the parent logs which are missing, once. What no layer gives is a kernel of
-its own: a fault in the kernel is one for the child, too.
+All of them are demanded: each stops something that no other does, and every one is there on the Linux that servers
+run. Where one is missing, the child refuses the file before it has loaded a parser, unless the operator has allowed
+that (`HOLDFAST_INSPECTION_ALLOW_WEAK`); the rest holds then. What no layer gives is a kernel of its own: a fault in the
+kernel is one for the child, too.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def confine(source: Path, *, file_bytes_max: int, parent: int) -> list[Layer]:
             layers.append(Layer.PARENT)
         if landlock.restrict_reading_to(libc, [source, *_where_code_is()]):
             layers.append(Layer.LANDLOCK)
-        if seccomp.forbid(libc):
+        if seccomp.allow_only_reading(libc):
             layers.append(Layer.SECCOMP)
     if os.getppid() != parent:  # it died before its death could be told
         raise ParentGone

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import stat
 import sys
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +16,9 @@ from typing import NoReturn
 import msgspec
 
 from service.domain.attachment import AttachmentType
-from service.log import get_logger
 from workers.inspection.answers import AnyAnswer, Found, LockedIn, Progress, Refused, Understood
 from workers.inspection.kinds import attachment_type_of
-from workers.inspection.limits import MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, THUMBNAIL_BYTES_MAX, WALL_SECONDS_MAX
+from workers.inspection.limits import MESSAGE_BYTES_MAX, TEXT_BYTES_MAX, WALL_SECONDS_MAX
 from workers.inspection.messages import TEXT_NAME, THUMBNAIL_NAME, Layer, Task
 from workers.inspection.refusals import (
     CRASHED,
@@ -31,6 +30,7 @@ from workers.inspection.refusals import (
     Refusal,
     out_of_memory,
 )
+from workers.inspection.results import is_text, is_webp, remove
 
 ROOT = str(Path(__file__).resolve().parents[2])
 """Where our packages are, for a child that sees nothing of our environment: site-packages, or a folder of sources."""
@@ -51,9 +51,6 @@ FILENAME_CHARACTERS_MAX = 255
 PROGRESS_STEP = 0.01
 STOPPING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 """What an operator, or a kernel without memory, ends a process with."""
-
-LOG = get_logger("inspection")
-_MISSING_LAYERS_TOLD: set[Layer] = set()
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -91,35 +88,50 @@ async def inspect(
     output: Path,
     report_progress: Callable[[float], None] | None = None,
     text_bytes_max: int = TEXT_BYTES_MAX,
+    may_be_weak: bool = False,
 ) -> Report:
     """Look into a local file; results go into the folder `output`, which nobody else uses meanwhile.
 
-    The name and the declared type count only among kinds of text. Cancelling ends the child at once.
+    The name and the declared type count only among kinds of text. Cancelling ends the child at once. Where some of the
+    child's locks do not hold, the file is refused, unless it `may_be_weak`.
 
     Raises InspectionFailed, whatever the bytes do to the child.
     """
-    task = _task(source, filename, declared, text_bytes_max)
+    task = _task(source, filename, declared, text_bytes_max, may_be_weak=may_be_weak)
     is_done = False
     try:
-        report = await _inspect(task, output, report_progress)
+        report = await _inspect(task, output, _Heard(report_progress))
         is_done = True
     finally:
         if not is_done:
-            _remove(output / TEXT_NAME, output / THUMBNAIL_NAME)
+            remove(output / TEXT_NAME, output / THUMBNAIL_NAME)
     return report
 
 
-def _task(source: Path, filename: str, declared: str, text_bytes_max: int) -> Task:
+async def locks_that_hold() -> frozenset[Layer]:
+    """Which of its locks a child has on this machine: tried by one that is given an empty file."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-locks-") as folder:
+        source = Path(folder) / "empty"
+        source.touch()
+        heard = _Heard(None)
+        task = _task(source, "", "", 0, may_be_weak=False)
+        with suppress(InspectionFailed):
+            await _inspect(task, Path(folder), heard)
+    return heard.layers or frozenset()
+
+
+def _task(source: Path, filename: str, declared: str, text_bytes_max: int, *, may_be_weak: bool) -> Task:
     return Task(
         source=str(source.absolute()),
         filename=_clean(filename[-FILENAME_CHARACTERS_MAX:]),
         declared=_clean(declared[:FILENAME_CHARACTERS_MAX]),
         text_bytes_max=text_bytes_max,
         parent=os.getpid(),
+        may_be_weak=may_be_weak,
     )
 
 
-async def _inspect(task: Task, output: Path, report_progress: Callable[[float], None] | None) -> Report:
+async def _inspect(task: Task, output: Path, heard: _Heard) -> Report:
     try:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
@@ -133,7 +145,6 @@ async def _inspect(task: Task, output: Path, report_progress: Callable[[float], 
         )
     except OSError as error:
         raise InspectionFailed(Refusal.UNAVAILABLE, UNAVAILABLE, cause=type(error).__name__) from error
-    heard = _Heard(report_progress)
     try:
         async with asyncio.timeout(WALL_SECONDS_MAX) as deadline:
             await _listen(process, task, heard)
@@ -151,7 +162,7 @@ class _Heard:
     """What the child has said so far."""
 
     def __init__(self, report_progress: Callable[[float], None] | None) -> None:
-        self.is_locked_in = False
+        self.layers: frozenset[Layer] | None = None
         self.is_garbage = False
         self.content_type: str | None = None
         self.understood: Understood | None = None
@@ -162,8 +173,7 @@ class _Heard:
     def take(self, answer: AnyAnswer) -> None:
         match answer:
             case LockedIn():
-                self.is_locked_in = True
-                _tell_missing(set(Layer) - set(answer.layers))
+                self.layers = frozenset(answer.layers)
             case Found():
                 self.content_type = answer.content_type
             case Progress():
@@ -222,7 +232,7 @@ def _fail(heard: _Heard, process: Process, task: Task, *, is_late: bool) -> NoRe
     elif heard.refused:
         code, sentence, cause = heard.refused.code, heard.refused.sentence, heard.refused.cause
     else:
-        code, sentence = _meaning_of_exit(process.returncode or 0, task, is_locked_in=heard.is_locked_in)
+        code, sentence = _meaning_of_exit(process.returncode or 0, task, is_locked_in=heard.layers is not None)
         cause = f"exit code {process.returncode}"
     raise InspectionFailed(code, sentence, content_type=heard.content_type, cause=cause)
 
@@ -242,12 +252,12 @@ def _meaning_of_exit(code: int, task: Task, *, is_locked_in: bool) -> tuple[Refu
 def _checked_report(heard: _Heard, understood: Understood, output: Path, text_bytes_max: int) -> Report:
     """The report, with results that are what they are said to be; what was not promised is removed."""
     text, thumbnail = output / TEXT_NAME, output / THUMBNAIL_NAME
-    _remove(*([] if understood.has_text else [text]), *([] if understood.has_thumbnail else [thumbnail]))
+    remove(*([] if understood.has_text else [text]), *([] if understood.has_thumbnail else [thumbnail]))
     content_type = heard.content_type or ""
     if (
         not content_type
-        or (understood.has_text and not _is_text(text, text_bytes_max))
-        or (understood.has_thumbnail and not _is_webp(thumbnail))
+        or (understood.has_text and not is_text(text, text_bytes_max))
+        or (understood.has_thumbnail and not is_webp(thumbnail))
     ):
         raise InspectionFailed(Refusal.CRASHED, CRASHED, content_type=content_type or None, cause="untrue")
     return Report(
@@ -259,44 +269,5 @@ def _checked_report(heard: _Heard, understood: Understood, output: Path, text_by
     )
 
 
-def _is_text(path: Path, bytes_max: int) -> bool:
-    content = _content(path, bytes_max)
-    try:
-        return content is not None and b"\0" not in content and bool(content.decode())
-    except UnicodeDecodeError:
-        return False
-
-
-def _is_webp(path: Path) -> bool:
-    content = _content(path, THUMBNAIL_BYTES_MAX)
-    return content is not None and content[:4] == b"RIFF" and content[8:12] == b"WEBP"
-
-
-def _content(path: Path, bytes_max: int) -> bytes | None:
-    """What is in a result, if it is a plain file that stands nowhere else: a link could make us give away another."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size > bytes_max:
-            return None
-        return file.read()
-
-
-def _remove(*paths: Path) -> None:
-    for path in paths:
-        with suppress(OSError):
-            path.unlink()
-
-
 def _clean(words: str) -> str:
     return words.encode(errors="replace").decode()
-
-
-def _tell_missing(missing: set[Layer]) -> None:
-    """Log once which locks this machine does not have."""
-    if missing - _MISSING_LAYERS_TOLD:
-        _MISSING_LAYERS_TOLD.update(missing)
-        LOG.warning("inspection.layers_missing", layers=sorted(missing))

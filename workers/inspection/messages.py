@@ -19,13 +19,17 @@ THUMBNAIL_NAME = "thumbnail.webp"
 
 
 class Task(NamedTuple):
-    """What the parent wants, said on the child's standard input."""
+    """What the parent wants, said on the child's standard input.
+
+    `may_be_weak`: whether to read the file even where some of the locks do not hold.
+    """
 
     source: str
     filename: str
     declared: str
     text_bytes_max: int
     parent: int
+    may_be_weak: bool
 
 
 class Layer(StrEnum):

@@ -8,13 +8,14 @@ from workers.inspection.limits import CPU_SECONDS_MAX, MEMORY_BYTES_MAX, MIB, RA
 
 
 class Refusal(StrEnum):
-    """The reason in one word; the last two say nothing about the file, which may well be understood another time."""
+    """The reason in one word; the last three say nothing about the file, which may well be understood another time."""
 
     DECOMPRESSION_LIMIT = "decompression_limit"
     DAMAGED = "damaged"
     ENCRYPTED = "encrypted"
     TOO_COMPLEX = "too_complex"
     CRASHED = "crashed"
+    NOT_LOCKED_IN = "inspection_unavailable"
     STOPPED = "stopped"
     UNAVAILABLE = "unavailable"
 
@@ -30,6 +31,10 @@ DAMAGED = "The file is damaged, cut off, or not what its first bytes say."
 ENCRYPTED = "The file is protected by a password."
 CRASHED = "The file makes the program that reads it break down; it is damaged, or made to do that."
 STOPPED = "The inspection was stopped from outside before it was done."
+NOT_LOCKED_IN = (
+    "The file was not looked into, because the server that inspects files cannot lock itself in as it has to. "
+    "Its operator finds out why with `holdfast doctor`; then the file can be retried."
+)
 UNAVAILABLE = "The inspection could not be started on this machine."
 
 

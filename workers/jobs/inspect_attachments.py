@@ -48,6 +48,7 @@ class Inspections:
 
     that may have recorded an event. Each worker keeps a place free of its own accord, so it holds for any number of
     workers, and needs no word between them.
+    `may_be_weak`: files are read even where some locks of the child do not hold.
     """
 
     def __init__(
@@ -57,13 +58,15 @@ class Inspections:
         scanner: tuple[str, int] | None,
         on_recorded: Callable[[UUID], None] | None = None,
         places: int = INSPECTIONS_MAX,
+        *,
+        may_be_weak: bool = False,
     ) -> None:
         self._database = database
         self._places = places
         self._by_tenant: Counter[str] = Counter()
         """How many files of each tenant this worker looks into now."""
         self._claiming = asyncio.Lock()
-        self._examiner = Examiner(database, store, scanner)
+        self._examiner = Examiner(database, store, scanner, may_be_weak=may_be_weak)
         self._on_recorded = on_recorded
         self._woken = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
