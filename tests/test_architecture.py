@@ -275,6 +275,7 @@ OF_NO_TENANT = {
     "service.handlers.authentication",
     "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams
     "service.handlers.event_streams",  # tickets
+    "service.handlers.key_uses",  # once a minute, for all keys of the process
     "service.handlers.operations",
     "service.handlers.row_quota",
     "service.handlers.waiting",

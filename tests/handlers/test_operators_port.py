@@ -15,7 +15,9 @@ from eventually import until
 from ports import free_port
 
 from service.__main__ import DrainingServer
-from service.handlers.connections import Connection, Patience
+from service.handlers.admission import Admission
+from service.handlers.connections import Connection
+from service.handlers.patience import Patience
 
 
 @pytest.fixture
@@ -26,7 +28,8 @@ def two_ports(running_app, settings):
     async def run():
         port, metrics_port = free_port(), free_port()
         async with running_app(msgspec.structs.replace(settings, port=port, metrics_port=metrics_port)) as edge:
-            protocol = partial(Connection, patience=Patience(), drain=edge.drain)
+            admission = Admission(Patience.connections_max, settings.address_connections)
+            protocol = partial(Connection, patience=Patience(), drain=edge.drain, admission=admission)
             config = uvicorn.Config(
                 cast("Any", edge), port=port, http=cast("Any", protocol), ws="none", lifespan="off", log_config=None
             )

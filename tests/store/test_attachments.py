@@ -302,6 +302,6 @@ async def test_the_next_claim_looks_through_no_files_that_are_done(own_database_
         "ANALYZE attachments",
     )
 
-    plan = await query(own_database, f"EXPLAIN {inspections.CLAIM.text}")
+    plan = await query(own_database, f"EXPLAIN {inspections.CLAIM.text}", [])
 
     assert "Seq Scan on attachments" not in "\n".join(row[0] for row in plan)
