@@ -33,6 +33,7 @@ from service.handlers.cursors import (
 )
 from service.handlers.encoding import JSON, encode, respond
 from service.handlers.identifiers import identifier
+from service.handlers.judging import judged_beforehand
 from service.handlers.openapi import CACHED, REFUSALS
 from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, cause_of, write
@@ -100,9 +101,11 @@ async def append_message(
     _refuse_faults([data], ["body"])
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
 
+    judge = await judged_beforehand(request, wanted, [data])
+
     async def effect(tx: Any) -> Answer:
         moved: list[Moved] = []
-        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append)
+        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append, judge)
         body = encode(message)
         return Answer(
             status=201,
@@ -135,8 +138,10 @@ async def append_batch(
     _refuse_faults(data.messages, [f"body.messages[{place}]" for place in range(len(data.messages))])
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
 
+    judge = await judged_beforehand(request, wanted, data.messages)
+
     async def effect(tx: Any) -> Answer:
-        appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request))
+        appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request), judge=judge)
         return Answer.of(
             MessageList(appended),
             status=201,

@@ -19,13 +19,13 @@ from service.domain.session import (
     METADATA_BYTES_MAX,
     AgentId,
     ApprovalTimeoutSeconds,
+    ConfigDraft,
     ExternalId,
     MaxAttachments,
     MaxAttachmentSize,
     MaxMessages,
     Metadata,
     Session,
-    SessionConfig,
     Status,
     SystemPrompt,
     Tags,
@@ -85,7 +85,7 @@ class CreateSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     title: Title | None = None
     external_id: ExternalId | None = None
     if_exists: IfExists = IfExists.ERROR
-    config: SessionConfig = SessionConfig()
+    config: ConfigDraft = ConfigDraft()
     system_prompt: SystemPrompt | None = None
     metadata: Metadata = {}
     tags: Tags = []
@@ -129,7 +129,9 @@ async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]
     """Open a session.
 
     With `activate` it takes messages at once. With `external_id` it can be found again by your own name for it:
-    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`.
+    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`. A name belongs to a user:
+    sessions of other users may bear the same one, and are never answered. It is free again once its session has ended.
+    A session that a service key opens without `user_id` has the name of the key as its user.
     """
     caller = caller_of(request)
     opening = _opening(caller, data)
