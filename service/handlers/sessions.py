@@ -149,7 +149,8 @@ async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]
             about=About(session_id=session.id),
         )
 
-    return await write(request, effect, one_statement=True)
+    # A name that is taken needs more than one statement.
+    return await write(request, effect, one_statement=data.external_id is None)
 
 
 def _opening(caller: Caller, data: CreateSession) -> commands.Opening:

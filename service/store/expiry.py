@@ -51,6 +51,13 @@ LOCK_DUE = Statement(
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - as above
 )
 
+LOCK_DUE_BY_NAME = Statement(
+    sa.text(f"""
+    SELECT id, tenant_id, expires_at FROM sessions
+    WHERE tenant_id = :tenant_id AND user_id = :user_id AND external_id = :external_id AND {DUE} FOR UPDATE
+    """)  # noqa: S608 - as above
+)
+
 EXPIRE = Statement(
     sa.text("""
     WITH due AS (
@@ -78,7 +85,7 @@ EXPIRE = Statement(
     SELECT count(*) FROM target
     """)
 )
-"""Ends sessions that `LOCK_DUE` holds, each with one event."""
+"""Ends sessions that `LOCK_DUE` or `LOCK_DUE_BY_NAME` holds, each with one event."""
 
 
 class Due(msgspec.Struct, frozen=True):
@@ -100,6 +107,12 @@ async def lock_due(tx: Tx, tenant_id: str, limit: int) -> list[Due]:
     return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in rows]
 
 
+async def lock_due_by_name(tx: Tx, tenant_id: str, user_id: str, external_id: str) -> list[Due]:
+    """Hold the session of `user_id` that bears `external_id` and whose time is over; none: its end is recorded."""
+    rows = await tx.rows(LOCK_DUE_BY_NAME, tenant_id=tenant_id, user_id=user_id, external_id=external_id)
+    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in rows]
+
+
 async def expire(tx: Tx, session_ids: list[UUID], event_ids: list[UUID], cause: Cause) -> int:
-    """End sessions that `lock_due` holds, each with one event; how many."""
+    """End sessions that this transaction holds, each with one event; how many."""
     return int(await tx.value(EXPIRE, session_ids=session_ids, event_ids=event_ids, **cause_parameters(cause)))

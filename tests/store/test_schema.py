@@ -21,7 +21,8 @@ MIGRATE = "import sys; from service.store.migrate import upgrade; upgrade(sys.ar
 
 CATALOGUE = {
     "columns": """
-        SELECT c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
+        SELECT c.relname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) AS place, a.attname,
+               format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull,
                a.attidentity::text, a.attgenerated::text, a.attcollation::regcollation::text,
                pg_get_expr(d.adbin, d.adrelid) AS expression
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
