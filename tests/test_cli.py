@@ -93,7 +93,7 @@ def test_a_new_key_prints_its_secret_and_nothing_else_on_standard_output(holdfas
         tenant_id="acme",
         subject="agent",
         kind=CallerKind.SERVICE,
-        scopes=frozenset({Scope.SESSIONS_READ, Scope.SESSIONS_WRITE}),
+        scopes=frozenset({Scope.SESSIONS_READ, Scope.SESSIONS_WRITE, Scope.SESSIONS_ACT}),
     )
 
 

@@ -169,7 +169,7 @@ def test_the_conversation_of_the_readme_answers_as_it_says(running: Running) -> 
 
 
 @pytest.mark.parametrize(
-    ("page", "calls", "answered"), [(TOOL_CALLS, 13, 15), (ATTACHMENTS, 11, 10)], ids=["tool calls", "attachments"]
+    ("page", "calls", "answered"), [(TOOL_CALLS, 14, 16), (ATTACHMENTS, 11, 10)], ids=["tool calls", "attachments"]
 )
 def test_a_walk_answers_as_its_page_says(running: Running, page: str, calls: int, answered: int) -> None:
     lines = "".join(block(page, "bash"))

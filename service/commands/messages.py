@@ -14,6 +14,7 @@ from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
 from service.domain.event import Cause, EventType, NewEvent
 from service.domain.message import Message, MessageDraft
+from service.domain.policy import Judge
 from service.domain.session import Status, refusal_of_append
 from service.domain.tool_call import MESSAGE_DELETED
 from service.ids import new_id
@@ -32,17 +33,19 @@ async def append_messages(
     drafts: list[MessageDraft],
     cause: Cause,
     on_moved: Callable[[appends.Moved], object] | None = None,
+    judge: Judge | None = None,
 ) -> list[Message]:
     """Append all of `drafts` in order, or none: one statement, and a second one only to name a refusal.
 
-    `on_moved` is told what a single message has moved that concerns nothing else.
+    `on_moved` is told what a single message has moved that concerns nothing else. `judge` has compared the names of
+    their tool calls already.
 
     Raises:
         SessionNotFound, SessionExpired, SessionNotActive, MessageLimitExceeded.
         InvalidReference: a `parent_id`, `tool_call_id` or attachment names nothing of this session.
     """
     if concerns_others(drafts):
-        return await append_tool_messages(tx, caller, session_id, drafts, cause)
+        return await append_tool_messages(tx, caller, session_id, drafts, cause, judge)
     new = [appends.NewMessage(id=new_id(), event_id=new_id(), draft=draft) for draft in drafts]
     for _ in range(APPEND_ATTEMPTS_MAX):
         appended = await appends.append(tx, caller, session_id, new, cause, on_moved)

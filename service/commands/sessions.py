@@ -14,6 +14,7 @@ from service.domain import tool_call
 from service.domain.caller import Caller, Scope
 from service.domain.errors import AlreadyExists, Fault, InvalidRequest, SessionNotFound
 from service.domain.event import EXPIRY, Cause, EventType, NewEvent
+from service.domain.loosening import changed_fields, policy_sides, refuse_loosening
 from service.domain.merge_patch import merge
 from service.domain.session import (
     METADATA_BYTES_MAX,
@@ -37,7 +38,7 @@ from service.store.engine import Tx
 BY_TIME = Cause(actor=EXPIRY, request_id=None)
 
 OPENING_ATTEMPTS_MAX = 3
-"""A taken `external_id` can vanish between two statements only by a purge; thrice in a row is no coincidence."""
+"""A taken `external_id` is free a statement later if its session was ended meanwhile; thrice in a row it is not."""
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +66,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -> tuple[Session, bool]:
-    """Open a session; or find the one that carries its `external_id`. True: it is new.
+    """Open a session; or find the one of the same user that bears its `external_id`. True: it is new.
+
+    A name is free again once its session has ended. Should the session's time be over and nothing have recorded it
+    yet, that is done here, in the same transaction.
 
     Raises:
-        AlreadyExists: the `external_id` is taken, and the standing session was not asked for or is another user's.
+        AlreadyExists: a session of this user bears the `external_id`, and was not asked for.
     """
     new = store.NewSession(
         id=new_id(),
@@ -87,15 +91,15 @@ async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -
         session = await store.add(tx, caller.tenant_id, new, _opening_events(new), cause)
         if session is not None:
             return session, True
-        standing = await store.get_by_external_id(tx, caller, opening.external_id or "")
+        name = opening.external_id or ""
+        standing = await store.get_living(tx, caller.tenant_id, opening.user_id, name)
         if standing is not None and opening.return_existing:
             return standing, False
-        if standing is not None or not opening.return_existing:
+        if standing is not None:
             break
+        await _record_ends(tx, await expiry.lock_due_by_name(tx, caller.tenant_id, opening.user_id, name))
     raise AlreadyExists(
-        "A session that you may not see carries this external_id; choose another one."
-        if opening.return_existing
-        else "A session with this external_id exists already; send if_exists=return to get it.",
+        "A session of this user with this external_id exists already; send if_exists=return to get it.",
         external_id=opening.external_id,
     )
 
@@ -119,12 +123,14 @@ async def change_session(
     Raises:
         SessionNotFound, SessionExpired, SessionEnded, VersionMismatch.
         InvalidRequest: the merged metadata would be too large.
+        InsufficientScope: the policy of tool calls would be looser, and the caller may not decide on them.
     """
     locked = await _locked(tx, caller, session_id)
     session = locked.session
     refuse_change(session)
     refuse_other_version(session, versions)
     changed = _patched(session, change)
+    refuse_loosening(caller, session.config, changed.config)
     names = [
         name
         for name in ("title", "tags", "config", "metadata")
@@ -132,11 +138,18 @@ async def change_session(
     ]
     if not names:
         return session, False
-    event = _event(EventType.SESSION_UPDATED, changed=names)
+    event = _event(EventType.SESSION_UPDATED, changed=names, **_of_config(session.config, changed.config))
     saved = await store.save(
         tx, caller.tenant_id, changed, moment=locked.moment, renew=False, events=[event], cause=cause
     )
     return saved, True
+
+
+def _of_config(before: SessionConfig, after: SessionConfig) -> dict[str, object]:
+    """What the event of a change says of the config, where it changed: which fields, and the policy's on both sides."""
+    fields, policy = changed_fields(before, after), policy_sides(before, after)
+    told: dict[str, object] = {"changed_config": fields} if fields else {}
+    return told | {"policy": policy} if policy else told
 
 
 def _patched(session: Session, change: Change) -> Session:
@@ -237,7 +250,10 @@ async def expire_sessions(tx: Tx, tenant_id: str, limit: int) -> list[UUID]:
 
     Their open tool calls are cancelled before it, in the same transaction.
     """
-    due = await expiry.lock_due(tx, tenant_id, limit)
+    return await _record_ends(tx, await expiry.lock_due(tx, tenant_id, limit))
+
+
+async def _record_ends(tx: Tx, due: list[expiry.Due]) -> list[UUID]:
     if not due:
         return []
     for session in due:

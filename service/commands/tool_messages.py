@@ -12,7 +12,7 @@ from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, PayloadTooLarge, SessionExpired, SessionNotFound
 from service.domain.event import Cause, EventType
 from service.domain.message import Message, MessageDraft, Role, attachments_of
-from service.domain.policy import asked_for
+from service.domain.policy import Judge, asked_for
 from service.domain.session import Status, refusal_of_append
 from service.domain.tool_call import ARGUMENTS_BYTES_MAX, CallStatus, ToolCall, after_message
 from service.ids import new_id
@@ -27,10 +27,11 @@ def concerns_others(drafts: list[MessageDraft]) -> bool:
 
 
 async def append_tool_messages(
-    tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause
+    tx: Tx, caller: Caller, session_id: UUID, drafts: list[MessageDraft], cause: Cause, judge: Judge | None = None
 ) -> list[Message]:
     """Append all of `drafts` in order, with the calls that they bring or complete and the files they name, or none.
 
+    `judge` has compared their names before the transaction; it is asked if the policy is still the one it judges by.
     A tool message for a call that ended without a result is appended, and the call stays as it is.
 
     Raises:
@@ -45,17 +46,21 @@ async def append_tool_messages(
     refusal = refusal_of_append(locked.session, len(drafts))
     if refusal is not None:
         raise refusal
+    if judge is None or not judge.judges_by(locked.session.config):
+        judge = Judge(locked.session.config)
     appended = []
     for place, draft in enumerate(drafts):
         try:
-            appended.append(await _append_one(tx, caller, locked, draft, cause))
+            appended.append(await _append_one(tx, caller, locked, judge, draft, cause))
         except InvalidReference as unusable:
             unusable.extras["index"] = place
             raise
     return appended
 
 
-async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraft, cause: Cause) -> Message:
+async def _append_one(
+    tx: Tx, caller: Caller, locked: Locked, judge: Judge, draft: MessageDraft, cause: Cause
+) -> Message:
     session_id = locked.session.id
     answered = await _answered(tx, caller, locked, draft) if draft.role is Role.TOOL else None
     files = await _files(tx, session_id, attachments_of(draft))
@@ -81,10 +86,7 @@ async def _append_one(tx: Tx, caller: Caller, locked: Locked, draft: MessageDraf
         await save_changed(tx, caller.tenant_id, before, after, message.created_at, cause)
     if not draft.tool_calls:
         return message
-    calls = [
-        asked_for(new_id(), session_id, message.id, call, locked.session.config, message.created_at)
-        for call in draft.tool_calls
-    ]
+    calls = [asked_for(new_id(), session_id, message.id, call, judge, message.created_at) for call in draft.tool_calls]
     await _ask(tx, caller, message, calls, cause)
     return msgspec.structs.replace(message, tool_calls=calls)
 

@@ -24,10 +24,14 @@ class CallerKind(StrEnum):
 
 
 class Scope(StrEnum):
-    """What credentials may do; `admin` holds all the others."""
+    """What credentials may do; `admin` holds all the others.
+
+    `sessions:write` speaks as a user, `sessions:act` as the agent.
+    """
 
     SESSIONS_READ = "sessions:read"
     SESSIONS_WRITE = "sessions:write"
+    SESSIONS_ACT = "sessions:act"
     TOOL_CALLS_DECIDE = "tool_calls:decide"
     WEBHOOKS_MANAGE = "webhooks:manage"
     ADMIN = "admin"
@@ -46,13 +50,17 @@ class Caller(msgspec.Struct, frozen=True):
         """The only user whose rows this caller may see; None: all of the tenant's."""
         return self.subject if self.kind is CallerKind.USER else None
 
+    def holds(self, scope: Scope) -> bool:
+        """Whether the credentials carry `scope`, or all of them."""
+        return scope in self.scopes or Scope.ADMIN in self.scopes
+
     def require_any(self, scopes: Sequence[Scope]) -> None:
         """Refuse unless the credentials carry one of `scopes`.
 
         Raises:
             InsufficientScope: naming the scopes of which one is missing.
         """
-        if not self.scopes.isdisjoint(scopes) or Scope.ADMIN in self.scopes:
+        if any(self.holds(scope) for scope in scopes):
             return
         named = " or ".join(f"'{scope}'" for scope in scopes)
         raise InsufficientScope(f"These credentials lack the scope {named}.", required_scope=scopes[0])

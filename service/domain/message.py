@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_never
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from service.domain.attachment import ATTACHMENTS_PER_MESSAGE_MAX, Attachment
+from service.domain.caller import Scope
 from service.domain.errors import Fault
 from service.domain.session import METADATA_BYTES_MAX, Metadata
 from service.domain.tool_call import (
@@ -119,6 +120,17 @@ class Message(msgspec.Struct, frozen=True):
     usage: msgspec.Raw | None
     created_at: datetime
     deleted_at: datetime | UnsetType = UNSET
+
+
+def scope_of(draft: MessageDraft) -> Scope:
+    """The scope that it takes to say this. Tool calls come with the role `assistant`, results with `tool`."""
+    match draft.role:
+        case Role.USER:
+            return Scope.SESSIONS_WRITE
+        case Role.ASSISTANT | Role.SYSTEM | Role.TOOL:
+            return Scope.SESSIONS_ACT
+        case _:
+            assert_never(draft.role)
 
 
 def attachments_of(draft: MessageDraft) -> list[UUID]:

@@ -57,8 +57,21 @@ TimeoutMinutes = Annotated[
     ),
 ]
 ApprovalTimeoutSeconds = Annotated[int, Meta(ge=1, le=2_592_000)]
-ToolPattern = Annotated[str, Meta(min_length=1, max_length=200)]
-ToolPatterns = Annotated[list[ToolPattern], Meta(max_length=200, description=TOOL_PATTERNS_DESCRIPTION)]
+PATTERNS_MAX = 50
+"""In one list. With the next number it bounds what a name costs: 3,250 bits of state for each list."""
+
+PATTERN_CHARACTERS_MAX = 64
+"""As long as the longest name that every provider takes; a longer name is matched with `*`."""
+
+ToolPattern = Annotated[str, Meta(min_length=1, max_length=PATTERN_CHARACTERS_MAX)]
+ToolPatterns = Annotated[list[ToolPattern], Meta(max_length=PATTERNS_MAX, description=TOOL_PATTERNS_DESCRIPTION)]
+StandingPatterns = Annotated[
+    list[str],
+    Meta(
+        description=f"At most {PATTERNS_MAX} patterns of at most {PATTERN_CHARACTERS_MAX} characters; sessions from "
+        "before this limit keep what they have until the list is replaced."
+    ),
+]
 SystemPrompt = Annotated[str, Meta(min_length=1, max_length=100_000)]
 
 
@@ -99,20 +112,28 @@ MOVES: dict[tuple[Status, Move], Status] = {
 
 
 class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The settings of one conversation; each has a default, so `{}` is a whole config."""
+    """The settings of one conversation as they stand."""
 
     max_messages: MaxMessages = 10_000
     max_attachments: MaxAttachments = 100
     max_attachment_size: MaxAttachmentSize = 10 * 1024 * 1024
     timeout_minutes: TimeoutMinutes = 60
     approval_timeout_seconds: ApprovalTimeoutSeconds | None = None
-    allowed_tools: ToolPatterns = []
-    blocked_tools: ToolPatterns = []
-    approval_tools: ToolPatterns = []
+    allowed_tools: StandingPatterns = []
+    blocked_tools: StandingPatterns = []
+    approval_tools: StandingPatterns = []
     enable_code_interpreter: bool = True
     enable_mcp_tools: bool = True
     enable_file_search: bool = True
     system_prompt_override: SystemPrompt | None = None
+
+
+class ConfigDraft(SessionConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings of a new conversation; each has a default, so `{}` is a whole config."""
+
+    allowed_tools: ToolPatterns = []
+    blocked_tools: ToolPatterns = []
+    approval_tools: ToolPatterns = []
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -17,6 +17,9 @@ TICKET_BYTES = 32
 
 TICKET_SECONDS = 60
 """From the answer that brings it to the request that uses it: a page's own next step."""
+
+
+CALENDAR_ENDS = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -35,6 +38,13 @@ class Credential(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """Whom a row names as its author: `key:` and an id, or `user:` and the subject of a token."""
         return f"user:{self.caller.subject}" if self.key_id is None else f"key:{self.key_id}"
+
+    @property
+    def token_ends_at(self) -> datetime | None:
+        """When the token is over; None: it is no token, or one that outlives the calendar."""
+        if self.ends is None or self.ends >= CALENDAR_ENDS:
+            return None
+        return datetime.fromtimestamp(self.ends, UTC)
 
 
 class Ticket(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from service.domain.caller import Scope
 from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
 
@@ -73,7 +74,7 @@ ENDED_WITHOUT_RESULT = frozenset({CallStatus.REJECTED, CallStatus.EXPIRED, CallS
 """Calls that can get no result any more. A tool's message about one is stored, and the call stays as it is."""
 
 DECISIONS = {Action.APPROVE: CallStatus.APPROVED, Action.REJECT: CallStatus.REJECTED}
-"""The actions that decide, for which `tool_calls:decide` is needed."""
+"""The actions that decide."""
 
 STEPS: dict[tuple[CallStatus, Action], CallStatus] = {
     (CallStatus.PENDING, Action.APPROVE): CallStatus.APPROVED,
@@ -87,6 +88,19 @@ STEPS: dict[tuple[CallStatus, Action], CallStatus] = {
     (CallStatus.RUNNING, Action.FAIL): CallStatus.FAILED,
     (CallStatus.RUNNING, Action.CANCEL): CallStatus.CANCELLED,
 }
+
+
+def scope_of(action: Action) -> Scope:
+    """The scope that an action takes: people decide, the agent runs, and either may cut a call off."""
+    match action:
+        case Action.APPROVE | Action.REJECT:
+            return Scope.TOOL_CALLS_DECIDE
+        case Action.START | Action.COMPLETE | Action.FAIL:
+            return Scope.SESSIONS_ACT
+        case Action.CANCEL:
+            return Scope.SESSIONS_WRITE
+        case _:
+            assert_never(action)
 
 
 class ToolCallDraft(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,8 +1,8 @@
-"""`/api-keys` (scope `admin`): make, list, revoke the keys of one's tenant."""
+"""`/api-keys` (scope `admin`): make, list, revoke the keys of one's tenant; a user's credentials, only its own."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -41,7 +41,10 @@ LIFETIME_DAYS_MAX = 3650
 
 
 class CreateApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A new key for the caller's tenant; with `user_id` it acts as that user and sees that user's sessions only."""
+    """A new key for the caller's tenant; with `user_id` it acts as that user and sees that user's sessions only.
+
+    A user makes keys for itself alone, which end no later than the credentials that make them.
+    """
 
     name: KeyName
     user_id: UserId | None = None
@@ -60,9 +63,14 @@ class CreatedApiKey(msgspec.Struct, frozen=True):
 
 @post("/api-keys", before_request=requires(Scope.ADMIN), status_code=201, operation_id="createApiKey")
 async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey]) -> Response[CreatedApiKey]:
-    """Make an API key. The secret is in this answer and nowhere else."""
+    """Make an API key. The secret is in this answer and nowhere else.
+
+    A service makes keys of its tenant and of every user. A user makes keys that act as itself, with `user_id` left out
+    or its own; left out, `expires_in_days` is as long as the user's own credentials last, and longer is refused.
+    """
+    credential = credential_of(request)
     wish = commands.KeyWish(
-        tenant_id=caller_of(request).tenant_id,
+        tenant_id=credential.caller.tenant_id,
         name=data.name,
         user_id=data.user_id,
         scopes=data.scopes,
@@ -71,7 +79,7 @@ async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey])
     )
 
     async def effect(tx: Any) -> Answer:
-        key, secret = await commands.create_api_key(tx, wish)
+        key, secret = await commands.create_api_key_for(tx, credential, wish, datetime.now(UTC))
         return Answer.of(CreatedApiKey(key, secret), status=201, headers=NO_STORE, changed=False)
 
     return await write(request, effect)
@@ -81,12 +89,15 @@ async def create_api_key(request: HoldfastRequest, data: JSONBody[CreateApiKey])
 async def list_api_keys(
     request: HoldfastRequest, limit: Limit = PAGE_ROWS_DEFAULT, cursor: CursorText = None
 ) -> Response[Page[ApiKey]]:
-    """List the tenant's keys, newest first; their secrets are not known to anybody but their owners."""
-    tenant_id = caller_of(request).tenant_id
-    listing = fingerprint("api-keys", tenant_id)
+    """List the tenant's keys, newest first; their secrets are not known to anybody but their owners.
+
+    To a user, those that act as that user.
+    """
+    tenant_id, user_id = caller_of(request).tenant_id, caller_of(request).sees_user
+    listing = fingerprint("api-keys", tenant_id, user_id)
     before_id = None if cursor is None else read_cursor(cursor, listing, UUID)
     async with reading(request) as tx:
-        rows = await store.page(tx, tenant_id, before_id=before_id, limit=limit + 1)
+        rows = await store.page(tx, tenant_id, user_id=user_id, before_id=before_id, limit=limit + 1)
     page = page_of(rows, limit, listing, lambda key: key.id)
     return respond(page)
 
@@ -104,8 +115,11 @@ async def revoke_api_key(request: HoldfastRequest, key_id: FromPath[str]) -> Res
     revoked: list[bytes] = []
 
     async def effect(tx: Any) -> Answer:
-        tenant_id = credential.caller.tenant_id
-        revoked.append(await commands.revoke_api_key(tx, wanted, tenant_id=tenant_id, revoked_by=credential.name))
+        caller = credential.caller
+        digest = await commands.revoke_api_key(
+            tx, wanted, tenant_id=caller.tenant_id, user_id=caller.sees_user, revoked_by=credential.name
+        )
+        revoked.append(digest)
         return Answer(status=204, changed=False)
 
     response = await write(request, effect)

@@ -32,13 +32,17 @@ EXAMPLES: dict[str, Any] = {
             },
         ]
     },
-    "CreateApiKey": {"name": "support-agent", "scopes": ["sessions:read", "sessions:write"], "expires_in_days": 90},
+    "CreateApiKey": {
+        "name": "support-agent",
+        "scopes": ["sessions:read", "sessions:write", "sessions:act"],
+        "expires_in_days": 90,
+    },
     "CreatedApiKey": {
         "api_key": {
             "id": "019aabcd-0004-7abc-8def-0123456789ab",
             "name": "support-agent",
             "user_id": None,
-            "scopes": ["sessions:read", "sessions:write"],
+            "scopes": ["sessions:read", "sessions:write", "sessions:act"],
             "hint": "c4Qz",
             "created_at": "2026-01-31T12:00:00.123456Z",
             "expires_at": "2026-05-01T12:00:00.123456Z",

@@ -17,7 +17,7 @@ from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import CONDITIONAL, REFUSALS
+from service.handlers.openapi import CONDITIONAL, REFUSALS, SCOPES
 from service.handlers.writing import Answer, cause_of, write
 from service.store.idempotency import About
 
@@ -32,11 +32,14 @@ class DeleteMode(StrEnum):
     PURGE = "purge"
 
 
+ENDING = {Scope.SESSIONS_WRITE: "to end", Scope.ADMIN: "to erase"}
+
+
 @delete(
     "/sessions/{session_id:str}",
     before_request=requires(Scope.SESSIONS_WRITE),
     status_code=204,
-    opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-Match"]},
+    opt={REFUSALS: [SessionNotFound], CONDITIONAL: ["If-Match"], SCOPES: ENDING},
     operation_id="endSession",
 )
 async def end_session(

@@ -16,9 +16,9 @@ from service.commands.tool_messages import concerns_others
 from service.copies import entries
 from service.copies.entries import Addition, Spoken
 from service.domain import errors
-from service.domain.caller import Scope
+from service.domain.caller import Caller, Scope
 from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
-from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of
+from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of, scope_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.connecting import reading, searching
@@ -34,7 +34,8 @@ from service.handlers.cursors import (
 )
 from service.handlers.encoding import JSON, encode, respond
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import CACHED, REFUSALS
+from service.handlers.judging import judged_beforehand
+from service.handlers.openapi import CACHED, REFUSALS, SCOPES
 from service.handlers.parts import parts_of
 from service.handlers.writing import Answer, cause_of, write
 from service.store import message_pages
@@ -89,26 +90,34 @@ APPENDING = [
 """`message_not_found` is the replay of an append whose message has been deleted since."""
 
 
+SPEAKING = {
+    Scope.SESSIONS_WRITE: "for messages of the role `user`",
+    Scope.SESSIONS_ACT: "for messages of every other role, and so for tool calls and their results",
+}
+"""What a batch with messages of both kinds needs is both."""
+
+
 @post(
     "/sessions/{session_id:str}/messages",
-    before_request=requires(Scope.SESSIONS_WRITE),
+    before_request=requires(*SPEAKING),
     status_code=201,
-    opt={REFUSALS: APPENDING},
+    opt={REFUSALS: APPENDING, SCOPES: SPEAKING},
     operation_id="appendMessage",
 )
 async def append_message(
     request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[MessageDraft]
 ) -> Response[Message]:
     """Append a message. Its `seq` follows the one before without a gap, in the order of the commits."""
+    caller, wanted = _speaker(request, [data]), identifier(session_id, SessionNotFound)
     _refuse_faults([data], ["body"])
-    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
     quota = parts_of(request).row_quota
     await quota.refresh()
+    judge = await judged_beforehand(request, wanted, [data])
 
     async def effect(tx: Any) -> Answer:
         quota.refuse_if_full(caller.tenant_id)
         moved: list[Moved] = []
-        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append)
+        (message,) = await commands.append_messages(tx, caller, wanted, [data], cause_of(request), moved.append, judge)
         body = encode(message)
         return Answer(
             status=201,
@@ -129,23 +138,24 @@ def _addition(moved: Moved, spoken: Spoken) -> Addition:
 
 @post(
     "/sessions/{session_id:str}/messages/batch",
-    before_request=requires(Scope.SESSIONS_WRITE),
+    before_request=requires(*SPEAKING),
     status_code=201,
-    opt={REFUSALS: APPENDING},
+    opt={REFUSALS: APPENDING, SCOPES: SPEAKING},
     operation_id="appendMessages",
 )
 async def append_batch(
     request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[MessageBatch]
 ) -> Response[MessageList]:
     """Append up to 100 messages under consecutive numbers: all of them, or none."""
+    caller, wanted = _speaker(request, data.messages), identifier(session_id, SessionNotFound)
     _refuse_faults(data.messages, [f"body.messages[{place}]" for place in range(len(data.messages))])
-    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
     quota = parts_of(request).row_quota
     await quota.refresh()
+    judge = await judged_beforehand(request, wanted, data.messages)
 
     async def effect(tx: Any) -> Answer:
         quota.refuse_if_full(caller.tenant_id)
-        appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request))
+        appended = await commands.append_messages(tx, caller, wanted, data.messages, cause_of(request), judge=judge)
         return Answer.of(
             MessageList(appended),
             status=201,
@@ -159,6 +169,18 @@ async def append_batch(
 def shown_by(messages: list[Message]) -> list[UUID]:
     """The messages and files whose erasure erases an answer that shows these messages."""
     return [id_ for message in messages for id_ in (message.id, *(file.id for file in message.attachments))]
+
+
+def _speaker(request: HoldfastRequest, drafts: list[MessageDraft]) -> Caller:
+    """The caller, who may say all of `drafts`.
+
+    Raises:
+        InsufficientScope: naming the scope that is missing.
+    """
+    caller = caller_of(request)
+    for scope in {scope_of(draft) for draft in drafts}:
+        caller.require(scope)
+    return caller
 
 
 def _refuse_faults(drafts: list[MessageDraft], paths: list[str]) -> None:

@@ -15,25 +15,7 @@ from service.commands import sessions as commands
 from service.domain import errors
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import Fault, InvalidRequest, SessionNotFound
-from service.domain.session import (
-    METADATA_BYTES_MAX,
-    AgentId,
-    ApprovalTimeoutSeconds,
-    ExternalId,
-    MaxAttachments,
-    MaxAttachmentSize,
-    MaxMessages,
-    Metadata,
-    Session,
-    SessionConfig,
-    Status,
-    SystemPrompt,
-    Tags,
-    TimeoutMinutes,
-    Title,
-    ToolPatterns,
-    UserId,
-)
+from service.domain.session import METADATA_BYTES_MAX, ConfigDraft, Session, Status
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions, is_unchanged
@@ -51,9 +33,10 @@ from service.handlers.cursors import (
 from service.handlers.encoding import JSON, respond
 from service.handlers.identifiers import identifier
 from service.handlers.json_filters import json_of
-from service.handlers.openapi import ALSO, CACHED, CONDITIONAL, REFUSALS
+from service.handlers.openapi import ALSO, CACHED, CONDITIONAL, REFUSALS, SCOPES
 from service.handlers.parts import parts_of
 from service.handlers.queries import OPEN_PREFIX
+from service.handlers.session_bodies import ChangeSession, CreateSession, IfExists, patch_of
 from service.handlers.writing import Answer, cause_of, write
 from service.store import session_pages
 from service.store.idempotency import About
@@ -61,13 +44,6 @@ from service.store.idempotency import About
 METADATA_PREFIX = "metadata."
 METADATA_FILTERS_MAX = 10
 """Each costs a comparison per row; ten name any session that a caller could mean."""
-
-
-class IfExists(StrEnum):
-    """What to do when the `external_id` is taken."""
-
-    ERROR = "error"
-    RETURN = "return"
 
 
 class Sort(StrEnum):
@@ -79,61 +55,34 @@ class Sort(StrEnum):
     UPDATED_OLDEST = "updated_at"
 
 
-class CreateSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A new session. `user_id` is for service keys; a user's sessions are its own."""
-
-    agent_id: AgentId
-    user_id: UserId | None = None
-    title: Title | None = None
-    external_id: ExternalId | None = None
-    if_exists: IfExists = IfExists.ERROR
-    config: SessionConfig = SessionConfig()
-    system_prompt: SystemPrompt | None = None
-    metadata: Metadata = {}
-    tags: Tags = []
-    activate: bool = False
-
-
-class ConfigPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A merge patch of a config: absent keeps, null goes back to the default."""
-
-    max_messages: MaxMessages | UnsetType | None = UNSET
-    max_attachments: MaxAttachments | UnsetType | None = UNSET
-    max_attachment_size: MaxAttachmentSize | UnsetType | None = UNSET
-    timeout_minutes: TimeoutMinutes | UnsetType | None = UNSET
-    approval_timeout_seconds: ApprovalTimeoutSeconds | UnsetType | None = UNSET
-    allowed_tools: ToolPatterns | UnsetType | None = UNSET
-    blocked_tools: ToolPatterns | UnsetType | None = UNSET
-    approval_tools: ToolPatterns | UnsetType | None = UNSET
-    enable_code_interpreter: bool | UnsetType | None = UNSET
-    enable_mcp_tools: bool | UnsetType | None = UNSET
-    enable_file_search: bool | UnsetType | None = UNSET
-    system_prompt_override: SystemPrompt | UnsetType | None = UNSET
-
-
-class ChangeSession(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A JSON merge patch (RFC 7396): absent keeps, null deletes, `metadata` merges key by key."""
-
-    title: Title | UnsetType | None = UNSET
-    metadata: Metadata | UnsetType | None = UNSET
-    tags: Tags | UnsetType | None = UNSET
-    config: ConfigPatch | UnsetType | None = UNSET
+OPENING = {
+    Scope.SESSIONS_WRITE: "to open a session",
+    Scope.SESSIONS_ACT: "too, with a `system_prompt` or a `config` that is not the default",
+}
 
 
 @post(
     "/sessions",
     before_request=requires(Scope.SESSIONS_WRITE),
     status_code=201,
-    opt={REFUSALS: [errors.AlreadyExists, errors.RowsFull], ALSO: {200: "The standing session (`if_exists=return`)."}},
+    opt={
+        REFUSALS: [errors.AlreadyExists, errors.RowsFull],
+        ALSO: {200: "The standing session (`if_exists=return`)."},
+        SCOPES: OPENING,
+    },
     operation_id="createSession",
 )
 async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]) -> Response[Session]:
     """Open a session.
 
     With `activate` it takes messages at once. With `external_id` it can be found again by your own name for it:
-    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`.
+    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`. A name belongs to a user:
+    sessions of other users may bear the same one, and are never answered. It is free again once its session has ended.
+    A session that a service key opens without `user_id` has the name of the key as its user.
     """
     caller = caller_of(request)
+    if data.system_prompt is not None or data.config != ConfigDraft():
+        caller.require(Scope.SESSIONS_ACT)
     opening = _opening(caller, data)
     quota = parts_of(request).row_quota
     await quota.refresh()
@@ -152,7 +101,8 @@ async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]
             about=About(session_id=session.id),
         )
 
-    return await write(request, effect, one_statement=True)
+    # A name that is taken needs more than one statement.
+    return await write(request, effect, one_statement=data.external_id is None)
 
 
 def _opening(caller: Caller, data: CreateSession) -> commands.Opening:
@@ -261,22 +211,38 @@ async def get_session(request: HoldfastRequest, session_id: FromPath[str]) -> Re
     return Response(content=session.body, headers=headers, media_type=JSON)  # type: ignore[arg-type]
 
 
+CHANGING = {
+    Scope.SESSIONS_WRITE: "for `title`, `metadata` and `tags`",
+    Scope.SESSIONS_ACT: "for `config`",
+    Scope.TOOL_CALLS_DECIDE: "too, to loosen what `config` says of tools",
+}
+
+
 @patch(
     "/sessions/{session_id:str}",
-    before_request=requires(Scope.SESSIONS_WRITE),
-    opt={REFUSALS: [SessionNotFound, errors.SessionEnded, errors.SessionExpired], CONDITIONAL: ["If-Match"]},
+    before_request=requires(Scope.SESSIONS_WRITE, Scope.SESSIONS_ACT),
+    opt={
+        REFUSALS: [SessionNotFound, errors.SessionEnded, errors.SessionExpired],
+        CONDITIONAL: ["If-Match"],
+        SCOPES: CHANGING,
+    },
     operation_id="changeSession",
 )
 async def change_session(
     request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[ChangeSession]
 ) -> Response[Session]:
-    """Change title, metadata, tags or config by JSON merge patch; concurrent patches of other fields all survive."""
-    caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
+    """Change title, metadata, tags or config by JSON merge patch; concurrent patches of other fields all survive.
+
+    Loosening is whatever may let a tool call through that would not have got through: a pattern less in `blocked_tools`
+    or `approval_tools` (but one may move from there into `blocked_tools`), one more in `allowed_tools`, or none left
+    there, a longer `approval_timeout_seconds`, or none.
+    """
+    caller, wanted = _changer(request, data), identifier(session_id, SessionNotFound)
     versions = expected_versions(request)
     change = commands.Change(
         title=data.title,
         tags=[] if data.tags is None else data.tags,
-        config=data.config if isinstance(data.config, UnsetType) else _config_patch(data.config),
+        config=data.config if isinstance(data.config, UnsetType) else patch_of(data.config),
         metadata=data.metadata,
     )
 
@@ -287,11 +253,18 @@ async def change_session(
     return await write(request, effect)
 
 
-def _config_patch(patch_: ConfigPatch | None) -> dict[str, Any]:
-    if patch_ is None:
-        return dict.fromkeys(field.name for field in msgspec.structs.fields(ConfigPatch))
-    patched: dict[str, Any] = msgspec.to_builtins(patch_)
-    return patched
+def _changer(request: HoldfastRequest, data: ChangeSession) -> Caller:
+    """The caller, who may change what `data` names, but for what the change turns out to be.
+
+    Raises:
+        InsufficientScope: naming the scope that is missing.
+    """
+    caller = caller_of(request)
+    if data.config is not UNSET:
+        caller.require(Scope.SESSIONS_ACT)
+    if (data.title, data.metadata, data.tags) != (UNSET, UNSET, UNSET):
+        caller.require(Scope.SESSIONS_WRITE)
+    return caller
 
 
 HANDLERS = [create_session, list_sessions, get_session, change_session]

@@ -16,7 +16,6 @@ from service.domain.errors import Fault, InvalidRequest, PayloadTooLarge, Sessio
 from service.domain.share import holder_of
 from service.domain.tool_call import (
     ARGUMENTS_BYTES_MAX,
-    DECISIONS,
     Action,
     CallStatus,
     ErrorText,
@@ -24,6 +23,7 @@ from service.domain.tool_call import (
     Request,
     ToolCall,
     fault_of_result,
+    scope_of,
 )
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
@@ -40,7 +40,7 @@ from service.handlers.cursors import (
 from service.handlers.encoding import respond
 from service.handlers.head_requests import wants_head_only
 from service.handlers.identifiers import identifier
-from service.handlers.openapi import REFUSALS
+from service.handlers.openapi import REFUSALS, SCOPES
 from service.handlers.parts import parts_of
 from service.handlers.waiting import WAIT_SECONDS_MAX
 from service.handlers.writing import Answer, cause_of, refusals_settled, write
@@ -92,9 +92,16 @@ class Inbox(msgspec.Struct, frozen=True):
     count: int
 
 
+ACTING = {
+    Scope.TOOL_CALLS_DECIDE: "for approve and reject",
+    Scope.SESSIONS_ACT: "for start, complete and fail",
+    Scope.SESSIONS_WRITE: "for cancel",
+}
+
+
 @post(
     "/sessions/{session_id:str}/tool-calls/{call_id:str}",
-    before_request=requires(Scope.SESSIONS_WRITE, Scope.TOOL_CALLS_DECIDE),
+    before_request=requires(*ACTING),
     status_code=200,
     opt={
         REFUSALS: [
@@ -103,7 +110,8 @@ class Inbox(msgspec.Struct, frozen=True):
             errors.AlreadyDecided,
             errors.InvalidTransition,
             errors.SessionExpired,
-        ]
+        ],
+        SCOPES: ACTING,
     },
     operation_id="actOnToolCall",
 )
@@ -113,11 +121,10 @@ async def act_on_tool_call(
     """Approve, reject, start, complete, fail or cancel a tool call.
 
     Of any number of racing decisions exactly one wins; the very same decision by the same person is no conflict.
-    approve and reject need the scope `tool_calls:decide`, the others `sessions:write`. Who decided is who called.
-    Each step gives the session its full `timeout_minutes` again.
+    Who decided is who called. Each step gives the session its full `timeout_minutes` again.
     """
     caller, (wanted, wanted_call) = caller_of(request), _both(session_id, call_id)
-    caller.require(Scope.TOOL_CALLS_DECIDE if data.action in DECISIONS else Scope.SESSIONS_WRITE)
+    caller.require(scope_of(data.action))
     asked = _asked(data, caller.subject)
 
     async def effect(tx: Any) -> Answer:

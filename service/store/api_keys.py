@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -13,29 +13,38 @@ from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.ticket import Credential
 from service.store.engine import Row, Statement, Tx, written_out, written_out_if_any
 
-COLUMNS = """id, name, user_id, scopes, hint, created_at, expires_at, revoked_at, created_by, revoked_by,
+SCOPES = f"""CASE WHEN predates_act AND user_id IS NULL AND '{Scope.SESSIONS_WRITE}' = ANY(scopes)
+         THEN scopes || '{Scope.SESSIONS_ACT}'::text ELSE scopes END AS scopes"""
+"""A service's key from before `sessions:act` was a scope goes on speaking as the agent."""
+
+COLUMNS = f"""id, name, user_id, {SCOPES}, hint, created_at, expires_at, revoked_at, created_by, revoked_by,
     last_used_at"""
 
 ADD = Statement(
     sa.text(f"""
-    INSERT INTO api_keys (id, tenant_id, name, user_id, scopes, digest, hint, created_by, created_at, expires_at)
+    INSERT INTO api_keys (id, tenant_id, name, user_id, scopes, digest, hint, created_by, created_at, expires_at,
+                          predates_act)
     VALUES (:id, :tenant_id, :name, :user_id, CAST(:scopes AS text[]), :digest, :hint, :created_by,
-            statement_timestamp(), statement_timestamp() + CAST(:lifetime AS interval))
+            statement_timestamp(),
+            least(statement_timestamp() + CAST(:lifetime AS interval), CAST(:ends AS timestamptz)), false)
     RETURNING {COLUMNS}
     """)  # noqa: S608 - built from constants of this module alone
 )
 
 FIND = Statement(
-    sa.text("""
-    SELECT id, tenant_id, name, user_id, scopes FROM api_keys
+    sa.text(f"""
+    SELECT id, tenant_id, name, user_id, {SCOPES} FROM api_keys
     WHERE digest = :digest AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
-    """)
+    """)  # noqa: S608 - built from constants of this module alone
 )
+
+END = Statement(sa.text("SELECT expires_at FROM api_keys WHERE digest = :digest"))
 
 PAGE = Statement(
     sa.text(f"""
     SELECT {COLUMNS} FROM api_keys
     WHERE tenant_id = :tenant_id AND (CAST(:before_id AS uuid) IS NULL OR id < CAST(:before_id AS uuid))
+      AND (CAST(:user_id AS text) IS NULL OR user_id = CAST(:user_id AS text))
     ORDER BY id DESC LIMIT :limit
     """)  # noqa: S608 - built from constants of this module alone
 )
@@ -47,6 +56,7 @@ REVOKE = Statement(
     UPDATE api_keys SET revoked_at = coalesce(revoked_at, statement_timestamp()),
                         revoked_by = CASE WHEN revoked_at IS NULL THEN CAST(:revoked_by AS text) ELSE revoked_by END
     WHERE id = :id AND (CAST(:tenant_id AS text) IS NULL OR tenant_id = CAST(:tenant_id AS text))
+      AND (CAST(:user_id AS text) IS NULL OR user_id = CAST(:user_id AS text))
     RETURNING digest
     """)
 )
@@ -78,6 +88,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
     hint: str
     lifetime: timedelta | None
     created_by: str | None
+    ends: datetime | None
 
 
 async def add(tx: Tx, new: NewKey) -> ApiKey:
@@ -103,9 +114,18 @@ async def find(tx: Tx, digest: bytes) -> Credential | None:
     return Credential(caller, digest, key_id=row["id"])
 
 
-async def page(tx: Tx, tenant_id: str, *, before_id: UUID | None, limit: int) -> list[ApiKey]:
-    """A tenant's keys, newest first."""
-    return [_key(row) for row in await tx.rows(PAGE, tenant_id=tenant_id, before_id=before_id, limit=limit)]
+async def end_of(tx: Tx, digest: bytes) -> datetime | None:
+    """When a key expires; None: never."""
+    end: datetime | None = await tx.value(END, digest=digest)
+    return end
+
+
+async def page(
+    tx: Tx, tenant_id: str, *, before_id: UUID | None, limit: int, user_id: str | None = None
+) -> list[ApiKey]:
+    """A tenant's keys, newest first; with `user_id` those that act as that user."""
+    rows = await tx.rows(PAGE, tenant_id=tenant_id, user_id=user_id, before_id=before_id, limit=limit)
+    return [_key(row) for row in rows]
 
 
 async def all_keys(tx: Tx) -> list[tuple[str, ApiKey]]:
@@ -113,9 +133,13 @@ async def all_keys(tx: Tx) -> list[tuple[str, ApiKey]]:
     return [(row["tenant_id"], _key(row)) for row in await tx.rows(ALL)]
 
 
-async def revoke(tx: Tx, key_id: UUID, tenant_id: str | None, revoked_by: str | None) -> bytes | None:
+async def revoke(
+    tx: Tx, key_id: UUID, tenant_id: str | None, *, user_id: str | None = None, revoked_by: str | None = None
+) -> bytes | None:
     """Make a key useless from now on (again: no change); its digest, or None when there is no such key."""
-    digest: bytes | None = await tx.value(REVOKE, id=key_id, tenant_id=tenant_id, revoked_by=revoked_by)
+    digest: bytes | None = await tx.value(
+        REVOKE, id=key_id, tenant_id=tenant_id, user_id=user_id, revoked_by=revoked_by
+    )
     return digest
 
 

@@ -51,6 +51,13 @@ LOCK_DUE = Statement(
     """).bindparams(sa.bindparam("limit", type_=sa.Integer))  # noqa: S608 - as above
 )
 
+LOCK_DUE_BY_NAME = Statement(
+    sa.text(f"""
+    SELECT id, tenant_id, expires_at FROM sessions
+    WHERE tenant_id = :tenant_id AND user_id = :user_id AND external_id = :external_id AND {DUE} FOR UPDATE
+    """)  # noqa: S608 - as above
+)
+
 EXPIRE = Statement(
     sa.text("""
     WITH due AS (
@@ -97,6 +104,12 @@ async def due_tenants(tx: Tx) -> list[str]:
 async def lock_due(tx: Tx, tenant_id: str, limit: int) -> list[Due]:
     """Hold at most `limit` sessions of a tenant whose time is over and that no request holds, the first one first."""
     rows = await tx.rows(LOCK_DUE, tenant_id=tenant_id, limit=limit)
+    return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in rows]
+
+
+async def lock_due_by_name(tx: Tx, tenant_id: str, user_id: str, external_id: str) -> list[Due]:
+    """Hold the session of `user_id` that bears `external_id` and whose time is over; none: its end is recorded."""
+    rows = await tx.rows(LOCK_DUE_BY_NAME, tenant_id=tenant_id, user_id=user_id, external_id=external_id)
     return [Due(row["id"], row["tenant_id"], row["expires_at"]) for row in rows]
 
 

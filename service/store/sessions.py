@@ -15,7 +15,7 @@ from service.domain.session import Session, SessionConfig, Status
 from service.store.engine import Statement, Tx
 from service.store.events import RECORD, record_parameters
 from service.store.expiry import expires_after
-from service.store.session_rows import COLUMNS, VISIBLE, columns_at, session_of
+from service.store.session_rows import COLUMNS, EFFECTIVE_STATUS, VISIBLE, columns_at, session_of
 from service.store.tables import Id, Time
 from service.store.tables import sessions as s
 
@@ -24,9 +24,15 @@ STORED = ", ".join(f"target.{column.name}" for column in COLUMNS)
 BY_ID = sa.and_(s.c.id == sa.bindparam("session_id", type_=Id), VISIBLE)
 
 GET = Statement(sa.select(*COLUMNS).where(BY_ID))
-GET_BY_EXTERNAL_ID = Statement(
+GET_LIVING = Statement(
     sa.select(*COLUMNS)
-    .where(VISIBLE, s.c.external_id == sa.bindparam("external_id", type_=sa.Text))
+    .where(
+        s.c.tenant_id == sa.bindparam("tenant_id", type_=sa.Text),
+        s.c.user_id == sa.bindparam("user_id", type_=sa.Text),
+        s.c.external_id == sa.bindparam("external_id", type_=sa.Text),
+        s.c.status != "ended",
+        EFFECTIVE_STATUS != "ended",
+    )
     .with_for_update(read=True, key_share=True)
 )
 """Holds the row against a purge only: the answer may be kept, and what is kept of an erased session must be erased."""
@@ -53,7 +59,7 @@ ADD = Statement(
                statement_timestamp(), statement_timestamp(), CASE WHEN spoken.count > 0 THEN statement_timestamp() END,
                {expires_after("statement_timestamp()", ":timeout_minutes")}, :size
         FROM (SELECT CASE WHEN CAST(:message_id AS uuid) IS NULL THEN 0 ELSE 1 END AS count) spoken
-        ON CONFLICT (tenant_id, external_id) WHERE external_id IS NOT NULL DO NOTHING
+        ON CONFLICT (tenant_id, user_id, external_id) WHERE external_id IS NOT NULL AND status <> 'ended' DO NOTHING
         RETURNING *
     ),
     prompted AS (
@@ -146,7 +152,7 @@ class Locked(msgspec.Struct, frozen=True):
 
 
 async def add(tx: Tx, tenant_id: str, new: NewSession, events: list[NewEvent], cause: Cause) -> Session | None:
-    """Store a new session with its events; None when its `external_id` is taken in the tenant."""
+    """Store a new session with its events; None when a session of its user bears its `external_id`."""
     config, metadata = msgspec.json.encode(new.config), msgspec.json.encode(new.metadata)
     row = await tx.row(
         ADD,
@@ -181,11 +187,9 @@ async def get(tx: Tx, caller: Caller, session_id: UUID) -> Session | None:
     return None if row is None else session_of(row)
 
 
-async def get_by_external_id(tx: Tx, caller: Caller, external_id: str) -> Session | None:
-    """The session that carries `external_id`, if the caller may see it."""
-    row = await tx.row(
-        GET_BY_EXTERNAL_ID, external_id=external_id, tenant_id=caller.tenant_id, user_id=caller.sees_user
-    )
+async def get_living(tx: Tx, tenant_id: str, user_id: str, external_id: str) -> Session | None:
+    """The session of `user_id` that bears `external_id` and has not ended."""
+    row = await tx.row(GET_LIVING, external_id=external_id, tenant_id=tenant_id, user_id=user_id)
     return None if row is None else session_of(row)
 
 

@@ -77,7 +77,10 @@ sessions = sa.Table(
     sa.CheckConstraint("(status = 'ended') = (end_reason IS NOT NULL)", name="ended_why"),
     sa.CheckConstraint("end_reason IN ('requested', 'expired')", name="end_reason"),
     sa.CheckConstraint("message_count BETWEEN 0 AND last_message_seq", name="message_count"),
-    sa.Index("sessions_external_id_key", "tenant_id", "external_id", unique=True,
+    # A name belongs to a user, and is free again once its session has ended.
+    sa.Index("sessions_living_name_key", "tenant_id", "user_id", "external_id", unique=True,
+             postgresql_where=sa.text("external_id IS NOT NULL AND status <> 'ended'")),
+    sa.Index("sessions_external_id_idx", "tenant_id", "external_id", "created_at", "id",
              postgresql_where=sa.text("external_id IS NOT NULL")),
     sa.Index("sessions_created_idx", "tenant_id", "created_at", "id"),
     sa.Index("sessions_user_created_idx", "tenant_id", "user_id", "created_at", "id"),
@@ -396,6 +399,8 @@ api_keys = sa.Table(
     sa.Column("created_at", Time, nullable=False),
     sa.Column("expires_at", Time),
     sa.Column("revoked_at", Time),
+    # Made before `sessions:act` was a scope: a service's `sessions:write` holds it, too. What new code makes does not.
+    sa.Column("predates_act", sa.Boolean, nullable=False, server_default=sa.text("true")),
     # NULL: made, or revoked, before this was kept.
     sa.Column("created_by", sa.Text),
     sa.Column("revoked_by", sa.Text),

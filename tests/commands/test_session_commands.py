@@ -263,18 +263,16 @@ async def test_of_twenty_that_open_a_session_by_the_same_name_one_does_and_all_g
     assert await told_of(database, answers[0][0].id) == ["session.created", "session.activated"]
 
 
-async def test_a_name_that_is_taken_is_refused_and_another_users_session_is_not_shown(database: Database, tenant: str):
-    await opened(database, service_of(tenant), user_id="user-1", external_id="mine")
+async def test_a_name_that_is_taken_is_refused_to_the_same_user_alone(database: Database, tenant: str):
+    session = await opened(database, service_of(tenant), user_id="user-1", external_id="mine")
 
-    for caller, return_existing in (
-        (service_of(tenant), False),
-        (user_of(tenant, "user-1"), False),
-        (user_of(tenant, "user-2"), True),
-    ):
+    for caller in (service_of(tenant), user_of(tenant, "user-1")):
         with pytest.raises(AlreadyExists) as refused:
-            await opened(database, caller, external_id="mine", return_existing=return_existing)
+            await opened(database, caller, user_id="user-1", external_id="mine")
         assert refused.value.extras == {"external_id": "mine"}
-    await opened(database, service_of(f"{tenant}-other"), external_id="mine")
+    for tenant_id, user_id in ((tenant, "user-2"), (f"{tenant}-other", "user-1")):
+        other = await opened(database, service_of(tenant_id), user_id=user_id, external_id="mine", return_existing=True)
+        assert (other.id != session.id, other.user_id) == (True, user_id)
 
 
 async def test_a_purged_session_leaves_no_row_anywhere(database: Database, caller: Caller):

@@ -5,6 +5,10 @@ import pytest
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import InsufficientScope
 from service.domain.event import ActorKind, Cause
+from service.domain.message import MessageDraft, Role
+from service.domain.message import scope_of as scope_of_message
+from service.domain.tool_call import Action
+from service.domain.tool_call import scope_of as scope_of_action
 
 
 def caller_with(*scopes: Scope, kind: CallerKind = CallerKind.SERVICE) -> Caller:
@@ -47,3 +51,21 @@ def test_an_event_names_who_caused_it_and_by_which_request(kind: CallerKind):
     assert cause.actor.kind is ActorKind(kind.value)
     assert cause.actor.subject == "s"
     assert cause.request_id == "request-1"
+
+
+def test_who_writes_speaks_as_a_user_and_who_acts_as_the_agent():
+    needed = {role: scope_of_message(MessageDraft(role=role, content="x")) for role in Role}
+
+    assert {role for role in Role if needed[role] is Scope.SESSIONS_WRITE} == {Role.USER}
+    assert {*needed.values()} == {Scope.SESSIONS_WRITE, Scope.SESSIONS_ACT}
+
+
+def test_people_decide_the_agent_runs_and_who_writes_cuts_off():
+    assert {action: scope_of_action(action) for action in Action} == {
+        Action.APPROVE: Scope.TOOL_CALLS_DECIDE,
+        Action.REJECT: Scope.TOOL_CALLS_DECIDE,
+        Action.START: Scope.SESSIONS_ACT,
+        Action.COMPLETE: Scope.SESSIONS_ACT,
+        Action.FAIL: Scope.SESSIONS_ACT,
+        Action.CANCEL: Scope.SESSIONS_WRITE,
+    }

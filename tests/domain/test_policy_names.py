@@ -12,7 +12,7 @@ from random_conversations import call_of, message_of
 from test_name_pattern import is_match
 
 from service.domain.message import Role
-from service.domain.policy import Verdict, verdict_of
+from service.domain.policy import Judge, Verdict
 from service.domain.session import SessionConfig
 from service.domain.tool_call import CallStatus, ToolCallDraft
 from service.domain.tool_name import shown_name
@@ -33,7 +33,7 @@ SHORT_NAMES = ["".join(letters) for length in (1, 2, 3) for letters in product("
 
 
 def verdict(config: SessionConfig, name: str) -> Verdict:
-    return verdict_of(config, ToolCallDraft(tool_name=name))
+    return Judge(config).verdict_of(ToolCallDraft(tool_name=name))
 
 
 def shown_in_contexts(name: str) -> set[str]:

@@ -12,7 +12,7 @@ from drawn import arrows
 
 from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
-from service.domain.policy import asked_for, verdict_of
+from service.domain.policy import Judge, asked_for
 from service.domain.session import SessionConfig
 from service.domain.tool_call import (
     OPEN,
@@ -58,7 +58,7 @@ PERSON, OTHER = "ada", "bob"
 
 def pending_call(timeout: int | None = TIMEOUT_SECONDS) -> ToolCall:
     draft = ToolCallDraft(tool_name="shell", arguments={"n": 1}, requires_approval=True)
-    return asked_for(new_id(), new_id(), new_id(), draft, SessionConfig(approval_timeout_seconds=timeout), ASKED)
+    return asked_for(new_id(), new_id(), new_id(), draft, Judge(SessionConfig(approval_timeout_seconds=timeout)), ASKED)
 
 
 def request(action: str, by: str = PERSON, **fields: Any) -> Request:
@@ -110,14 +110,14 @@ def call_that_is(status: CallStatus) -> ToolCall:
 def test_blocked_comes_before_allowed_and_allowed_before_approval(
     config: dict[str, Any], asks: bool, status: str, reason: str
 ):
-    verdict = verdict_of(SessionConfig(**config), ToolCallDraft(tool_name="mail.send", requires_approval=asks))
+    verdict = Judge(SessionConfig(**config)).verdict_of(ToolCallDraft(tool_name="mail.send", requires_approval=asks))
 
     assert (verdict.status.value, verdict.reason) == (status, reason)
 
 
 def test_what_the_policy_decides_is_decided_by_the_policy_at_once():
     for config in (SessionConfig(), SessionConfig(blocked_tools=["*"], approval_timeout_seconds=TIMEOUT_SECONDS)):
-        call = asked_for(new_id(), new_id(), new_id(), ToolCallDraft(tool_name="t"), config, ASKED)
+        call = asked_for(new_id(), new_id(), new_id(), ToolCallDraft(tool_name="t"), Judge(config), ASKED)
 
         assert (call.decided_by, call.decided_at, call.requires_approval, call.expires_at) == (
             POLICY, ASKED, False, None,
@@ -263,7 +263,7 @@ def test_nobody_has_decided_a_call_that_expired_or_was_cancelled_while_it_waited
 
 @pytest.mark.parametrize("decision", ["approve", "reject"])
 def test_nobody_who_is_called_like_the_policy_decides(decision: str):
-    free = asked_for(new_id(), new_id(), new_id(), ToolCallDraft(tool_name="t"), SessionConfig(), ASKED)
+    free = asked_for(new_id(), new_id(), new_id(), ToolCallDraft(tool_name="t"), Judge(SessionConfig()), ASKED)
     for call in (pending_call(), free):
         with pytest.raises(InsufficientScope):
             after_step(call, request(decision, by=POLICY, reason=call.reason), NOW)

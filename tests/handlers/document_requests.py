@@ -25,12 +25,17 @@ STREAM = "text/event-stream"
 
 
 class Operation(msgspec.Struct, frozen=True):
-    """One operation of the document. `scopes`: a caller needs one of them; none: it is open to everybody."""
+    """One operation of the document.
+
+    `scopes`: a caller needs one of them; none: it is open to everybody. `purposes`: what each is for, where
+    an operation needs different ones for different things.
+    """
 
     id: str
     method: str
     path: str
     scopes: tuple[str, ...]
+    purposes: dict[str, str]
     parameters: list[dict[str, Any]]
     bodies: dict[str, Any]
     answers: dict[str, Any]
@@ -43,8 +48,8 @@ class Operation(msgspec.Struct, frozen=True):
 
     @property
     def belongs_to_a_user(self) -> bool:
-        """Whether it is about a session, which has a user; all else belongs to the tenant as a whole."""
-        return "session_id" in self.names
+        """Whether it is about a session or a key, which have a user; all else belongs to the tenant as a whole."""
+        return not {"session_id", "key_id"}.isdisjoint(self.names)
 
     @property
     def streams(self) -> bool:
@@ -122,6 +127,7 @@ def operations() -> list[Operation]:
             method=method.upper(),
             path=path,
             scopes=tuple(scope for way_in in operation.get("security", []) for scope in way_in["bearer"]),
+            purposes=operation.get("x-scopes", {}),
             parameters=operation["parameters"],
             bodies=operation.get("requestBody", {}).get("content", {}),
             answers={status: answer for status, answer in operation["responses"].items() if status < "300"},

@@ -72,15 +72,6 @@ async def test_a_move_refuses_any_other_body(api, session_in, body):
     assert (await api.get(f"/sessions/{session['id']}")).json() == session
 
 
-async def test_past_its_time_the_external_id_still_leads_to_the_session(api, open_session, let_expire):
-    session = await open_session(external_id="e")
-    await let_expire(session["id"])
-
-    again = await api.post("/sessions", json={"agent_id": "a", "external_id": "e", "if_exists": "return"})
-
-    assert (again.status_code, again.json()["id"], again.json()["status"]) == (200, session["id"], "ended")
-
-
 async def test_a_message_moves_the_end_and_an_ended_session_keeps_it(api, open_session, sql):
     session = await open_session(config={"timeout_minutes": 5})
     path = f"/sessions/{session['id']}"

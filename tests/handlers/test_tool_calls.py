@@ -7,6 +7,8 @@ import json
 
 import pytest
 
+from service.domain.api_key import DEFAULT_SCOPES
+
 
 @pytest.fixture
 async def session(api):
@@ -163,16 +165,16 @@ async def test_an_agent_cannot_approve_its_own_call_and_a_decider_can_do_nothing
     app, tenant, ask, make_key, client_of
 ):
     path, _ = await ask()
-    agent_key = await make_key(tenant, "sessions:read", "sessions:write", name="agent")
+    agent_key = await make_key(tenant, *DEFAULT_SCOPES, name="agent")
     decider_key = await make_key(tenant, "tool_calls:decide", name="decider")
     async with client_of(app, agent_key) as agent, client_of(app, decider_key) as decider:
         address = f"/api/v1{path}"
         for action in ("approve", "reject"):
             refused = await agent.post(address, json={"action": action})
             assert (refused.status_code, refused.json()["required_scope"]) == (403, "tool_calls:decide")
-        for body in ({"action": "cancel"}, {"action": "start"}):
-            refused = await decider.post(address, json=body)
-            assert (refused.status_code, refused.json()["required_scope"]) == (403, "sessions:write")
+        for action, needed in (("cancel", "sessions:write"), ("start", "sessions:act")):
+            refused = await decider.post(address, json={"action": action})
+            assert (refused.status_code, refused.json()["required_scope"]) == (403, needed)
         approved = await decider.post(address, json={"action": "approve"})
         started = await agent.post(address, json={"action": "start"})
         events = (await agent.get(f"/api/v1/sessions/{approved.json()['session_id']}/events")).json()["data"]

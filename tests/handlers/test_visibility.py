@@ -170,10 +170,13 @@ async def test_without_its_scope_there_is_nothing_but_403(
 
 
 @each([operation for operation in GUARDED if not operation.streams])
-async def test_one_of_its_scopes_is_enough(operation: Operation, app, tenant, make_key, client_of, owner: Caller):
+async def test_one_of_its_scopes_or_all_that_it_names_is_enough(
+    operation: Operation, app, tenant, make_key, client_of, owner: Caller
+):
+    """Which one is for what is held in `test_scopes.py`."""
     served = []
-    for held in operation.scopes:
-        async with client_of(app, await make_key(tenant, held)) as client:
+    for held in ([scope] for scope in operation.scopes) if not operation.purposes else [list(operation.purposes)]:
+        async with client_of(app, await make_key(tenant, *held)) as client:
             served.append((await operation.call(client, owner.ids)).status_code not in {401, 403})
 
     assert any(served)
@@ -240,8 +243,8 @@ def malformed(id_: str) -> list[str]:
 @pytest.mark.parametrize("who", ["other_user", "other_tenant"])
 async def test_what_is_somebody_elses_is_in_no_listing(operation: Operation, who: str, callers: dict[str, Caller]):
     owner, stranger = callers["owner"], callers[who]
-    # Keys and webhooks belong to the tenant as a whole.
-    shared = {owner.ids[name] for name in ("key_id", "webhook_id", "delivery_id")} if who == "other_user" else set()
+    # Webhooks belong to the tenant as a whole.
+    shared = {owner.ids[name] for name in ("webhook_id", "delivery_id")} if who == "other_user" else set()
     before = await state_of(owner)
 
     answer = await operation.call(stranger.client, {})

@@ -46,7 +46,10 @@ OF_CONTEXTS = (
     Bug(
         "allowed-by-any-form",
         "a name is allowed because another one that is shown like it is",
-        (Edit(POLICY, "    if found and shown_name(name) == name:\n", "    if found:\n"),),
+        (
+            Edit(POLICY, "is_shown = shown_name(name) == name\n", "is_shown = True\n"),
+            Edit(POLICY, "matching(name), None)", "matching(in_fit_characters(name)), None)"),
+        ),
         ("tests/domain/test_policy_names.py::test_a_pattern_allows_the_name_that_it_matches_and_its_shown_form",),
         r"APPROVED: 'approved'>, reason='no approval is needed'\) == Verdict\(status=<CallStatus\.REJECTED",
     ),

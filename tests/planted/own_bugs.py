@@ -509,4 +509,93 @@ OF_OUR_OWN = (
         ("tests/store/test_roles.py",),
         r"DID NOT RAISE",
     ),
+    Bug(
+        "agent-that-loosens",
+        "an agent takes the rule away that lets its calls wait for a person",
+        (
+            Edit(
+                "service/commands/sessions.py",
+                "    refuse_loosening(caller, session.config, changed.config)\n",
+                "",
+            ),
+        ),
+        ("tests/handlers/test_loosening_over_http.py::test_an_agent_cannot_switch_its_approvals_off",),
+        r"KeyError: 'required_scope'|\(200, ",
+    ),
+    Bug(
+        "loosening-by-another-list",
+        "a pattern that moves from the blocked ones to those that wait counts as no loosening",
+        (
+            Edit(
+                "service/domain/loosening.py",
+                "not set(before.blocked_tools) <= set(after.blocked_tools)",
+                "not set(before.blocked_tools) <= {*after.blocked_tools, *after.approval_tools}",
+            ),
+        ),
+        ("tests/domain/test_loosening.py",),
+        r"assert \(?\[\] == \['blocked_tools'\]|or 2 <= 1",
+    ),
+    Bug(
+        "name-of-another-user",
+        "who asks for a session by its name gets one that another user has opened by it",
+        (
+            Edit(
+                "service/store/sessions.py",
+                '        s.c.user_id == sa.bindparam("user_id", type_=sa.Text),\n'
+                '        s.c.external_id == sa.bindparam("external_id", type_=sa.Text),\n',
+                '        sa.bindparam("user_id", type_=sa.Text).is_not(None),\n'
+                '        s.c.external_id == sa.bindparam("external_id", type_=sa.Text),\n',
+            ),
+            Edit(
+                "service/commands/sessions.py",
+                "        session = await store.add(tx, caller.tenant_id, new, _opening_events(new), cause)\n",
+                '        name = opening.external_id or ""\n'
+                "        taken = await store.get_living(tx, caller.tenant_id, opening.user_id, name)\n"
+                "        if taken is not None and opening.return_existing:\n"
+                "            return taken, False\n"
+                "        session = await store.add(tx, caller.tenant_id, new, _opening_events(new), cause)\n",
+            ),
+        ),
+        ("tests/handlers/test_external_ids.py::test_a_user_cannot_take_a_name_that_is_used_for_another_user",),
+        r"\(200, 'mallory'",
+    ),
+    Bug(
+        "user-who-speaks-as-the-agent",
+        "who may write may say anything in the agent's name",
+        (
+            Edit(
+                "service/handlers/messages.py",
+                "    for scope in {scope_of(draft) for draft in drafts}:\n        caller.require(scope)\n",
+                "",
+            ),
+        ),
+        ("tests/handlers/test_scopes.py",),
+        r"201 == 403|\(201, |KeyError: 'code'",
+    ),
+    Bug(
+        "tenants-key-of-a-user",
+        "a user with the scope admin makes a key that sees all users' sessions",
+        (
+            Edit(
+                "service/domain/api_key.py",
+                "    if maker.kind is CallerKind.SERVICE:\n        return user_id\n",
+                "    if maker.kind is CallerKind.SERVICE or user_id is None:\n        return user_id\n",
+            ),
+        ),
+        ("tests/handlers/test_keys_of_users.py::test_a_key_that_a_user_makes_acts_as_that_user",),
+        r"\(None, ",
+    ),
+    Bug(
+        "patterns-compiled-for-each-name",
+        "allowed patterns are compiled anew for each name of a message, which costs a second of CPU",
+        (
+            Edit(
+                "service/domain/policy.py",
+                "    @cached_property\n    def _allowed_as_written",
+                "    @property\n    def _allowed_as_written",
+            ),
+        ),
+        ("tests/domain/test_policy_cost.py",),
+        r"assert \d+ <= ",
+    ),
 )

@@ -113,7 +113,7 @@ async def test_a_listing_by_change_is_read_by_the_minute_and_sorted_within_it(
 async def test_a_session_is_found_by_your_own_name_for_it_by_index(crowded: Database):
     plan = await plan_of(crowded, SERVICE, "auto", filters=Filters(external_id="mine"))
 
-    assert "sessions_external_id_key" in plan, plan
+    assert "sessions_external_id_idx" in plan, plan
 
 
 ONE_THREAD, ALL_CHATS = Filters(metadata=(("thread", '"6"'),)), Filters(metadata=(("kind", '"chat"'),))

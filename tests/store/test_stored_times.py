@@ -71,6 +71,7 @@ async def test_whatever_is_read_or_written_on_a_whole_second_shows_all_its_times
     async with database.begin() as tx:
         shown["suspended"] = await move_session(tx, caller, session.id, Move.SUSPEND, None, CAUSE)
         shown["resumed"] = await move_session(tx, caller, session.id, Move.RESUME, None, CAUSE)
+        shown["external id"] = await sessions.get_living(tx, caller.tenant_id, session.user_id, "mine")
     shown["appended"] = first = await said(database, caller, session.id, "one")
     shown["batch"] = await said(database, caller, session.id, "two", "three")
     async with database.begin() as tx:
@@ -78,7 +79,6 @@ async def test_whatever_is_read_or_written_on_a_whole_second_shows_all_its_times
         await end_session(tx, caller, session.id, None, CAUSE)
     async with database.connect() as tx:
         shown["get"] = await sessions.get(tx, caller, session.id)
-        shown["external id"] = await sessions.get_by_external_id(tx, caller, "mine")
         for sort in ("created_at", "-updated_at"):
             listed = await session_pages.page(tx, caller, session_pages.Filters(), sort=sort, position=None, limit=9)
             shown[sort] = [row.session for row in listed]

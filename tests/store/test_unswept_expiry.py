@@ -36,7 +36,6 @@ async def read_everywhere(database: Database, caller: Caller, session: Session) 
         }
         return {
             "get": await sessions.get(tx, caller, session.id),
-            "external id": await sessions.get_by_external_id(tx, caller, session.external_id or ""),
             "lock": None if locked is None else locked.session,
         } | {sort: next(row.session for row in rows if row.session.id == session.id) for sort, rows in listed.items()}
 

@@ -23,5 +23,8 @@ STREAM = "stream"
 CACHED = "cached"
 """Handler option: the route may be answered from a copy, and says so."""
 
+SCOPES = "scopes"
+"""Handler option: where a route needs different scopes for different things, what each of them is for."""
+
 CONDITIONAL = "conditional"
 """Handler option: which of the conditional headers the route reads."""

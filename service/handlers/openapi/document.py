@@ -16,9 +16,10 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 
 from service import __version__
+from service.domain.caller import Scope
 from service.handlers.authentication import scopes_of
 from service.handlers.bodies import taken_by
-from service.handlers.openapi import HIDDEN, UPLOAD
+from service.handlers.openapi import HIDDEN, SCOPES, UPLOAD
 from service.handlers.openapi.answers import answer_of, responses_of
 from service.handlers.openapi.parameters import parameters_of
 from service.handlers.openapi.schemas import Schemas
@@ -107,18 +108,19 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: Schemas) -> dict[s
     text = inspect.cleandoc(handler.fn.__doc__ or "")
     summary, _, rest = text.partition("\n\n")
     scopes = scopes_of(handler)
-    named = " or ".join(f"`{scope}`" for scope in scopes)
     body = handler.parsed_data_field
     operation: dict[str, Any] = {
         "operationId": handler.operation_id,
         "summary": " ".join(summary.split()),
-        "description": "\n\n".join(filter(None, [rest, f"Scope: {named}." if scopes else ""])),
+        "description": "\n\n".join(filter(None, [rest, _in_words(handler, scopes)])),
         "tags": [_tag(path)],
         "parameters": parameters_of(handler),
         "responses": responses_of(handler, bool(scopes), schemas),
     }
     if scopes:
         operation["security"] = [{"bearer": [scope.value]} for scope in scopes]  # any one of them
+    if SCOPES in handler.opt:
+        operation["x-scopes"] = {scope.value: purpose for scope, purpose in handler.opt[SCOPES].items()}
     if body is not None:
         operation["requestBody"] = {
             "required": True,
@@ -131,6 +133,14 @@ def _operation(path: str, handler: HTTPRouteHandler, schemas: Schemas) -> dict[s
     if handler.opt.get(UPLOAD):
         operation["requestBody"] = UPLOAD_BODY
     return operation
+
+
+def _in_words(handler: HTTPRouteHandler, scopes: tuple[Scope, ...]) -> str:
+    """What the route says of its scopes: the one that it needs, or which one for what."""
+    purposes: dict[Scope, str] = handler.opt.get(SCOPES, {})
+    if purposes:
+        return f"Scopes: {'; '.join(f'`{scope}` {purpose}' for scope, purpose in purposes.items())}."
+    return f"Scope: {' or '.join(f'`{scope}`' for scope in scopes)}." if scopes else ""
 
 
 def _tag(path: str) -> str:
