@@ -181,7 +181,7 @@ async def let_pass(database: Database, session_id: UUID, time: timedelta) -> Non
         await tx._connection.execute(
             """
             UPDATE sessions SET created_at = created_at + $2, updated_at = updated_at + $2,
-                last_message_at = last_message_at + $2, expires_at = expires_at + $2
+                last_message_at = last_message_at + $2, expires_at = expires_at + $2, ended_at = ended_at + $2
             WHERE id = $1
             """,
             session_id,

@@ -11,6 +11,9 @@ import asyncpg
 import httpx2
 from stack import Stack, wait_until
 
+from service.embedded.postgres import ADMINISTRATOR
+from service.embedded.servers import SERVING_ROLE
+
 OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 ERASED_AT_ONCE = re.search(
     r"^## Erasure$.*?^```sql\n(?P<sql>.*?)^```$", OPERATIONS.read_text(), re.DOTALL | re.MULTILINE
@@ -34,7 +37,8 @@ def files_with(word: str, folder: Path) -> list[str]:
 
 def run_sql(stack: Stack, statements: str) -> None:
     async def run() -> None:
-        connection = await asyncpg.connect(stack.environment["DATABASE_URL"])
+        owner = stack.environment["DATABASE_URL"].replace(f"//{SERVING_ROLE}@", f"//{ADMINISTRATOR}@")
+        connection = await asyncpg.connect(owner)
         for statement in filter(None, map(str.strip, statements.split(";"))):
             await connection.execute(statement)
         await connection.close()
