@@ -444,12 +444,13 @@ async def test_a_purged_session_and_a_deleted_endpoint_take_their_deliveries_alo
 async def test_a_delivery_whose_session_was_purged_meanwhile_is_dropped_and_lets_the_next_one_go(
     own_database: Database,
 ):
-    async with Receiver() as receiver, delivering(own_database) as deliveries:
+    async with Receiver() as receiver:
         await endpoint(own_database, receiver.url)
         session_id = await told(own_database, 3)
         await execute(own_database, f"DELETE FROM events WHERE session_id = '{session_id}'")
-        deliveries.wake()
-        await until(all_are(own_database))
+        async with delivering(own_database) as deliveries:
+            deliveries.wake()
+            await until(all_are(own_database))
 
     assert receiver.calls == []
 
