@@ -64,6 +64,7 @@ class Admission:
         self._sites[connection] = site
         if site is not None:
             self._counts[site] = self._counts.get(site, 0) + 1
+            self._idle_at.setdefault(site, {})
         self.note_idle(connection)
         return None
 
@@ -91,17 +92,15 @@ class Admission:
             self._idle_of_proxies[connection] = None
         else:
             self._idle[connection] = None
-            self._idle_at.setdefault(site, {})[connection] = None
+            self._idle_at[site][connection] = None
 
     def note_busy(self, connection: Droppable) -> None:
         """Note that a request of a connection is being answered: it is not dropped meanwhile."""
         self._idle.pop(connection, None)
         self._idle_of_proxies.pop(connection, None)
         site = self._sites.get(connection)
-        if site is not None and (idle := self._idle_at.get(site)) is not None:
-            idle.pop(connection, None)
-            if not idle:
-                del self._idle_at[site]
+        if site is not None:
+            self._idle_at[site].pop(connection, None)
 
     def is_of_proxy(self, connection: Droppable) -> bool:
         """Whether a trusted proxy, or a Unix socket, is at the other end."""
@@ -115,4 +114,4 @@ class Admission:
             return
         self._counts[site] -= 1
         if not self._counts[site]:
-            del self._counts[site]
+            del self._counts[site], self._idle_at[site]

@@ -120,8 +120,10 @@ class Edge:
     def _headers_of(self, scope: Any, given: Iterable[Header], ours: list[Header]) -> list[Header]:
         """What goes on an answer: what it says itself, what all answers say, and what is left of a limit."""
         standing: Standing | None = scope.get(STANDING_KEY)
-        headers = [*given, *ours, *(headers_of(standing) if standing else ())]
-        if scope["path"].startswith(API) and not any(name == CACHE_CONTROL for name, _ in headers):
+        headers = [*given, *ours]
+        if standing:
+            headers += headers_of(standing)
+        if scope["path"].startswith(API) and CACHE_CONTROL not in dict(headers):
             headers.append(PRIVATE)
         if self.drain.has_started and CLOSE not in headers:
             headers.append(CLOSE)

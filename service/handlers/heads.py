@@ -26,20 +26,23 @@ def error_in_head(version: str, headers: Sequence[tuple[bytes, bytes]]) -> Domai
     """
     if version not in VERSIONS:
         return InvalidRequest([Fault("request", MALFORMED)])
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in headers:  # one pass: every request comes by here
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value)
     if len(hosts) > 1:
         return InvalidRequest([Fault("header.Host", "Send one Host, not several")])
     if not hosts and version == "1.1":
         return InvalidRequest([Fault("header.Host", "Required")])
     if hosts and HOST.fullmatch(hosts[0]) is None:
         return InvalidRequest([Fault("header.Host", "Must be a host, and a port where it has one")])
-    return _error_in_codings(version, headers)
+    return _error_in_codings(version, codings) if codings else None
 
 
-def _error_in_codings(version: str, headers: Sequence[tuple[bytes, bytes]]) -> DomainError | None:
-    fields = [value for name, value in headers if name == b"transfer-encoding"]
-    if not fields:
-        return None
+def _error_in_codings(version: str, fields: list[bytes]) -> DomainError | None:
     codings = [coding.strip(b" \t").lower() for coding in b",".join(fields).split(b",")]
     if version == "1.0" or codings[-1] != CHUNKED or codings.count(CHUNKED) > 1:
         return InvalidRequest([Fault("header.Transfer-Encoding", "Must be chunked, in HTTP/1.1 and once")])
