@@ -59,13 +59,15 @@ class KeyUses:
         try:
             async with self._database.connect() as tx:
                 await note_uses(tx, {key_id: now - moment for key_id, moment in used.items()})
-        except Unavailable:
-            self._used = used | self._used
+        except BaseException as error:
+            self._used = used | self._used  # what was noted is written the next time
+            if not isinstance(error, Unavailable):
+                raise
 
     async def _write_on(self) -> None:
         while True:
             await asyncio.sleep(WRITE_SECONDS)
             try:
                 await self.write()
-            except Exception:
+            except Exception:  # the next minute may go well: a fault here must not end the writing
                 LOG.exception("key_uses.broke")
