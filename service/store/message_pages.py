@@ -32,6 +32,12 @@ SMALL_COLUMNS = f"""{COLUMNS.replace("m.content", f"CASE WHEN m.size <= {SMALL_B
 """Without the content of what is large, or has no size: to add up the sizes costs a page of small ones a twentieth."""
 
 
+WANTED = """messages.session_id = s.id AND messages.seq > :after_seq AND messages.seq < :before_seq
+    AND (CAST(:role AS text) IS NULL OR messages.role = CAST(:role AS text))
+    AND (CAST(:include_deleted AS boolean) OR messages.deleted_at IS NULL)"""
+"""The messages of a session `s` that a page asks for."""
+
+
 def _small_page_statement(order: str) -> Statement:
     return Statement(
         sa.text(f"""
@@ -39,9 +45,7 @@ def _small_page_statement(order: str) -> Statement:
     FROM sessions s
     LEFT JOIN LATERAL (
         SELECT * FROM messages
-        WHERE messages.session_id = s.id AND messages.seq > :after_seq AND messages.seq < :before_seq
-          AND (CAST(:role AS text) IS NULL OR messages.role = CAST(:role AS text))
-          AND (CAST(:include_deleted AS boolean) OR messages.deleted_at IS NULL)
+        WHERE {WANTED}
         ORDER BY messages.seq {order}
         LIMIT :limit
     ) m ON true
@@ -59,9 +63,7 @@ def _page_statement(order: str) -> Statement:
         FROM sessions s
         LEFT JOIN LATERAL (
             SELECT *, {WEIGHT} FROM messages
-            WHERE messages.session_id = s.id AND messages.seq > :after_seq AND messages.seq < :before_seq
-              AND (CAST(:role AS text) IS NULL OR messages.role = CAST(:role AS text))
-              AND (CAST(:include_deleted AS boolean) OR messages.deleted_at IS NULL)
+            WHERE {WANTED}
             ORDER BY messages.seq {order}
             LIMIT :limit
         ) m ON true
