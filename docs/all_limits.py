@@ -95,7 +95,7 @@ OPEN = [
     Limit("requests under way of one client behind a trusted proxy", "service.settings:Settings.address_connections", "", "429 `rate_limited`"),
     Limit("connection without a request", "service.__main__:KEEP_ALIVE_SECONDS", SECONDS, CLOSED),
     Limit("the same while three quarters of all connections are taken", "service.handlers.patience:Patience.crowded_seconds", SECONDS, CLOSED),
-    Limit("answer that nobody takes", "service.handlers.patience:Patience.unread_seconds", SECONDS, CLOSED),
+    Limit("answer that its client does not take", "service.handlers.patience:Patience.unread_seconds", SECONDS, CLOSED),
     Limit("streams of a web process", "service.domain.share:STREAMS_MAX", "", "503 `unavailable`"),
     Limit("streams of one tenant in a web process", "service.settings:Settings.tenant_streams", "", "429 `rate_limited`"),
     Limit("streams of one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),
