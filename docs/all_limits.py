@@ -39,6 +39,7 @@ REQUESTS = [
     Limit("rest of a body that is answered, time", "service.handlers.patience:Patience.late_body_seconds", SECONDS, CLOSED),
     Limit("rest of a body that is answered, size", "service.handlers.patience:Patience.late_body_bytes", BYTES, CLOSED),
     Limit("depth of JSON", "service.domain.json_text:DEPTH_MAX", "levels", INVALID),
+    Limit("values in a JSON body, counted by commas and opening brackets", "service.domain.json_text:VALUES_MAX", "", INVALID),
     Limit("size of an integer in JSON", "service.domain.json_text:INTEGER_ABS_MAX", "", INVALID),
     Limit("token (JWT)", "service.handlers.tokens:TOKEN_CHARACTERS_MAX", CHARACTERS, "401 `unauthenticated`"),
     Limit("lifetime of an API key", "service.handlers.api_keys:LIFETIME_DAYS_MAX", "days", INVALID, why="Ten years: longer is for ever."),

@@ -14,6 +14,7 @@ from service.domain import tool_call
 from service.domain.caller import Caller, Scope
 from service.domain.errors import AlreadyExists, Fault, InvalidRequest, SessionNotFound
 from service.domain.event import EXPIRY, Cause, EventType, NewEvent
+from service.domain.json_text import parsed
 from service.domain.loosening import changed_fields, policy_sides, refuse_loosening
 from service.domain.merge_patch import merge
 from service.domain.session import (
@@ -162,7 +163,7 @@ def _patched(session: Session, change: Change) -> Session:
         merged = merge(msgspec.to_builtins(session.config), change.config)
         fields["config"] = msgspec.convert(merged, SessionConfig)
     if not isinstance(change.metadata, UnsetType):
-        standing = msgspec.json.decode(session.metadata)
+        standing = parsed(session.metadata)
         text = msgspec.json.encode({} if change.metadata is None else merge(standing, change.metadata))
         if len(text) > METADATA_BYTES_MAX:
             raise InvalidRequest(
@@ -174,7 +175,7 @@ def _patched(session: Session, change: Change) -> Session:
 
 def _same(name: str, before: Any, after: Any) -> bool:
     if name == "metadata":  # compared as text: to Python, true equals 1
-        return msgspec.json.encode(msgspec.json.decode(before)) == msgspec.json.encode(msgspec.json.decode(after))
+        return msgspec.json.encode(parsed(before)) == msgspec.json.encode(parsed(after))
     return bool(before == after)
 
 

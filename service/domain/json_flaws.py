@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from service.domain.errors import Fault
-from service.domain.json_text import HAS_NUL, NOT_UTF8, NUL_ESCAPE, fault_of
+from service.domain.json_text import HAS_NUL, NOT_UTF8, NUL_ESCAPE, fault_of, parsed
 from service.domain.near_names import shown
 
 MARK = "\ufdd0"
@@ -73,7 +73,7 @@ def faults_of_unparsed(text: bytes, error: Exception, path: str) -> list[Fault]:
     flaws = _some(_lone_surrogates(text))
     if flaws:
         try:
-            msgspec.json.decode(_mended(text, flaws))
+            parsed(_mended(text, flaws))
         except (msgspec.DecodeError, RecursionError) as other:
             error = other
         else:
@@ -131,7 +131,7 @@ def _placed(text: bytes, flaws: list[Flaw], path: str) -> list[Fault]:
     places: list[tuple[str, int]] = []
     if len(text) <= PLACED_BYTES_MAX and len(flaws) <= FLAWS_MAX and MARKED.search(text) is None:
         try:
-            _search(msgspec.json.decode(_mended(text, flaws)), [path], places)
+            _search(parsed(_mended(text, flaws)), [path], places)
         except (msgspec.DecodeError, RecursionError):
             places = []
     if sum(count for _, count in places) != len(flaws):  # of two equal keys, the parser keeps the last one only

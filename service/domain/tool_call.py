@@ -16,6 +16,7 @@ from msgspec import Meta
 from service.domain.caller import Scope
 from service.domain.errors import AlreadyDecided, InsufficientScope, InvalidTransition
 from service.domain.event import EventType
+from service.domain.json_text import parsed
 
 ARGUMENTS_BYTES_MAX = 256 * 1024 - 1
 """Arguments of 256 KiB are a file; files go into attachments."""
@@ -231,7 +232,7 @@ def _is_same_decision(call: ToolCall, request: Request) -> bool:
 
 
 def _value(text: bytes | None) -> Any:
-    return None if text is None else msgspec.json.encode(msgspec.json.decode(text), order="deterministic")
+    return None if text is None else msgspec.json.encode(parsed(text), order="deterministic")
 
 
 def _changed(call: ToolCall, request: Request, target: CallStatus, moment: datetime) -> ToolCall:

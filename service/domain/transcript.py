@@ -32,6 +32,7 @@ from msgspec import UNSET
 from service.domain.attachment import Attachment
 from service.domain.call_ids import CallIds
 from service.domain.content_text import text_of
+from service.domain.json_text import parsed
 from service.domain.message import Message, Role
 from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
 from service.domain.tool_name import shown_name
@@ -129,7 +130,7 @@ def result_of(call: ToolCall, files: Mapping[str, str] = NO_FILES) -> str:  # no
         case CallStatus.COMPLETED:
             if call.result is None:
                 return "(the result was deleted)"
-            return text_of(msgspec.json.decode(call.result), files)
+            return text_of(parsed(call.result), files)
         case CallStatus.FAILED:
             return f"The tool call failed: {call.error}"
         case CallStatus.REJECTED:
@@ -152,7 +153,7 @@ def _because(reason: str | None) -> str:
 
 def _text(message: Message, files: Mapping[str, str]) -> str:
     """A message's content, and a line for each attachment of it that no part of the content places."""
-    content = msgspec.json.decode(message.content)
+    content = parsed(message.content)
     placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
     others = [files[str(file.id)] for file in message.attachments if str(file.id) not in placed]
     text = text_of(content, files)
@@ -220,7 +221,7 @@ def _add_assistant(written: list[dict[str, Any]], turn: _Turn, ids: CallIds) -> 
             "type": "tool_use",
             "id": id_,
             "name": shown_name(call.tool_name),
-            "input": msgspec.json.decode(call.arguments),
+            "input": parsed(call.arguments),
         }
         for id_, call, _ in named
     ]
@@ -259,7 +260,7 @@ def _plain(turns: list[_Turn]) -> list[dict[str, Any]]:
                 {
                     "id": str(call.id),
                     "tool_name": call.tool_name,
-                    "arguments": msgspec.json.decode(call.arguments),
+                    "arguments": parsed(call.arguments),
                     "status": call.status.value,
                     "result": result,
                 }

@@ -11,6 +11,7 @@ from litestar import Request
 
 from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType, UnsupportedPatch
 from service.domain.json_flaws import faults_of, faults_of_unparsed
+from service.domain.json_text import finite
 from service.handlers.body_faults import faults_of_type
 from service.handlers.queries import QUERY_FAULTS_KEY
 
@@ -93,4 +94,4 @@ def decoded(body: bytes, kind: Any) -> Any:
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind)
+    return msgspec.json.Decoder(kind, float_hook=finite)

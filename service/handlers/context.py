@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
@@ -45,6 +46,10 @@ FILE_CHARACTERS_DEFAULT = 20_000
 
 FILES_CHARACTERS_MAX = 2_000_000
 """Of all files of an answer together, the newest first: more than models take at once. The others show their names."""
+
+WRITTEN_AT_ONCE_BYTES_MAX = 256 * 1024
+"""Some 30 ms where it is nothing but empty lists (measured). What is larger is written in a thread, so that other
+requests take turns with it."""
 
 UTF8_BYTES_MAX = 4
 """Of one character."""
@@ -114,7 +119,16 @@ async def get_context(
         wanted_ids = _with_text(rows) if files is Files.TEXT else []
         stored = await attachments.texts_of(tx, session, wanted_ids) if wanted_ids else {}
     texts = await _read(parts_of(request).blobs, wanted_ids, stored, max_attachment_chars)
-    return respond(transcript_of(rows[::-1], wanted, texts))
+    oldest_first = rows[::-1]
+    if sum(map(_size, rows)) <= WRITTEN_AT_ONCE_BYTES_MAX:
+        return respond(transcript_of(oldest_first, wanted, texts))
+    return await asyncio.to_thread(lambda: respond(transcript_of(oldest_first, wanted, texts)))
+
+
+def _size(message: Message) -> int:
+    """The bytes of free JSON that are read again for a transcript."""
+    payloads = [message.content, *(call.arguments for call in message.tool_calls)]
+    return sum(len(memoryview(payload)) for payload in payloads)
 
 
 def _with_text(newest_first: list[Message]) -> list[UUID]:

@@ -6,6 +6,7 @@ import msgspec
 
 from service.domain.errors import InvalidRequest
 from service.domain.json_flaws import faults_of, faults_of_unparsed
+from service.domain.json_text import parsed
 
 JSON_PREFIX = "json:"
 """What follows is compared as JSON, not as a text."""
@@ -23,7 +24,7 @@ def json_of(value: str, path: str) -> str:
     faults = faults_of(text, path)
     try:
         if not faults:
-            return msgspec.json.encode(msgspec.json.decode(text)).decode()
+            return msgspec.json.encode(parsed(text)).decode()
     except (msgspec.DecodeError, RecursionError) as error:
         faults = faults_of_unparsed(text, error, path)
     raise InvalidRequest(faults)

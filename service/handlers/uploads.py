@@ -27,6 +27,7 @@ from service.blobs import BlobStore
 from service.domain.attachment import DEFAULT_FILENAME, filename_faults, media_type_of
 from service.domain.errors import AttachmentTooLarge, Fault, InvalidRequest, RequestTimeout, UnsupportedMediaType
 from service.domain.json_flaws import faults_of, faults_of_unparsed
+from service.domain.json_text import finite
 from service.domain.near_names import shown, with_nearest
 from service.domain.session import METADATA_BYTES_MAX
 
@@ -34,6 +35,8 @@ FORM_OVERHEAD_BYTES_MAX = 64 * 1024
 """What boundaries, part headers and the `metadata` field add to a file in a form."""
 
 FIELDS = ("file", "metadata")
+
+METADATA = msgspec.json.Decoder(dict[str, Any], float_hook=finite)
 
 CHARSET_FIELD = "_charset_"
 """A form's own note of its encoding (HTML, 4.10.21.8): names and metadata are read as UTF-8, whatever it says."""
@@ -228,7 +231,7 @@ def _metadata(text: bytes) -> dict[str, Any]:
     if faults:
         raise InvalidRequest(faults)
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return METADATA.decode(text)
     except msgspec.ValidationError:
         raise InvalidRequest([Fault("body.metadata", "Expected a JSON object")]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

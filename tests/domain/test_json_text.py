@@ -6,12 +6,16 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds import rounds
 
-from service.domain.json_text import DEPTH_MAX, INTEGER_ABS_MAX, fault_of
+from service.domain.json_text import DEPTH_MAX, INTEGER_ABS_MAX, PARSER, TOO_MANY, VALUES_MAX, fault_of, finite, parsed
+from service.domain.message import MessageDraft
+from service.handlers.bodies import _decoder
+from service.handlers.uploads import METADATA
 
 NOT_UTF8 = "The body is not UTF-8"
 HAS_NUL = "Text may not hold the character NUL (\\u0000)"
@@ -139,6 +143,20 @@ def test_width_is_no_depth_and_brackets_in_strings_are_none():
     assert fault_of(b'["\\"' + b"[" * 1000 + b'"]') is None
 
 
+@pytest.mark.parametrize("value", [b"1", b"[]", b'{"a":1}', b'""', b'"a\\","'])
+def test_exactly_50_000_values_are_taken(value: bytes):
+    each = 2 if value[:1] in b"[{" else 1
+    most = (VALUES_MAX - 1) // each
+    text = b"[" + b",".join([value] * most)
+
+    assert fault_of(text + b"]") is None
+    assert fault_of(text + b"," + value + b"," + value + b"]") == TOO_MANY
+
+
+def test_commas_and_brackets_in_strings_are_no_values():
+    assert fault_of(b'["' + b"[,{" * VALUES_MAX + b'"]') is None
+
+
 @pytest.mark.parametrize("sign", [b"", b"-"])
 def test_integers_are_taken_up_to_2_to_the_53(sign: bytes):
     largest = sign + str(INTEGER_ABS_MAX).encode()
@@ -179,3 +197,20 @@ def test_a_mebibyte_of_unterminated_strings_is_judged_at_all(pattern: bytes):
     fault_of(body)
     fault_of(body[1:])
     fault_of(pattern * (MIB // len(pattern)))
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_read_as_python_reads_them(number: float):
+    assert parsed(f"[{number!r}]") == [number]
+
+
+@pytest.mark.parametrize("number", ["1e309", "-1e999", "1" * 400 + ".5"])
+def test_a_number_that_no_float_can_hold_is_refused(number: str):
+    with pytest.raises(msgspec.DecodeError, match="out of range"):
+        parsed(f'{{"n": {number}}}')
+
+
+def test_no_number_is_read_by_the_parser_that_some_hold_up():
+    assert PARSER.float_hook is finite
+    assert METADATA.float_hook is finite
+    assert _decoder(MessageDraft).float_hook is finite

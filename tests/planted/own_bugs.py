@@ -10,6 +10,26 @@ LATE_JOINER = (
 
 OF_OUR_OWN = (
     Bug(
+        "values-without-end",
+        "a body may have any number of values: half a second for each of 1 MiB, in which no other request is answered",
+        (
+            Edit(
+                "service/domain/json_text.py",
+                'outside.count(b"{") > VALUES_MAX:',
+                'outside.count(b"{") > 100 * VALUES_MAX:',
+            ),
+        ),
+        ("tests/domain/test_json_text.py::test_exactly_50_000_values_are_taken",),
+        r"assert None == ",
+    ),
+    Bug(
+        "numbers-near-the-largest",
+        "bodies are decoded by a parser that takes a second for a list of numbers like 1e308",
+        (Edit("service/handlers/bodies.py", "Decoder(kind, float_hook=finite)", "Decoder(kind)"),),
+        ("tests/domain/test_json_text.py::test_no_number_is_read_by_the_parser_that_some_hold_up",),
+        r"assert None is finite",
+    ),
+    Bug(
         "wake-before-commit",
         "watchers are woken while the change is not committed: they look, find nothing, and are not woken again",
         (
