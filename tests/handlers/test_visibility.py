@@ -79,7 +79,7 @@ async def ours(owner):
 
 
 async def state_of(owner: Caller) -> list[dict[str, Any]]:
-    """All that somebody else could have changed; `last_used_at` is noted behind the owner's own answers, at any time."""
+    """All that a stranger could have changed; `last_used_at` is noted behind the owner's own answers."""
     path = f"/api/v1/sessions/{owner.ids['session_id']}"
     lists = (
         path,

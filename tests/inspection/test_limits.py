@@ -34,10 +34,6 @@ PROGRAM = textwrap.dedent(
     """
 )
 EMPTY_CELLS = "<c/>" * 20
-ROWS = [
-    f'<row r="{row}">' + "".join(f'<c r="{column}{row}"><v>{row}</v></c>' for column in "ABCDEFGHIJ") + "</row>"
-    for row in range(1, 100_001)
-]
 
 
 @pytest.fixture
@@ -80,8 +76,12 @@ def test_a_file_that_takes_too_much_computing_fails_and_says_so(at_limits):
 
 
 def test_a_file_that_takes_too_much_memory_for_its_size_fails_and_says_so(at_limits):
+    rows = [
+        f'<row r="{row}">' + "".join(f'<c r="{column}{row}"><v>{row}</v></c>' for column in "ABCDEFGHIJ") + "</row>"
+        for row in range(1, 100_001)
+    ]
     padding = "<!--" + "".join(f"{number:x}" for number in range(600_000)) + "-->"
-    code, sentence, _ = at_limits(xlsx(f"<sheetData>{''.join(ROWS)}</sheetData>{padding}"), MEMORY_BYTES_MAX="80 * MIB")
+    code, sentence, _ = at_limits(xlsx(f"<sheetData>{''.join(rows)}</sheetData>{padding}"), MEMORY_BYTES_MAX="80 * MIB")
 
     assert code == "too_complex"
     assert sentence == "Reading this file takes more than 80 MiB of memory."
