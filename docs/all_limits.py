@@ -34,6 +34,7 @@ REQUESTS = [
     Limit("body of a request", "service.handlers.bodies:BODY_BYTES_MAX", BYTES, "413 `payload_too_large`"),
     Limit("head of a request", "service.handlers.patience:Patience.head_bytes", BYTES, INVALID),
     Limit("time for the head", "service.handlers.patience:Patience.head_seconds", SECONDS, "408 `request_timeout`"),
+    Limit("fields behind a chunked body", "service.handlers.upgrades:TRAILER_BYTES_MAX", BYTES, INVALID),
     Limit("time for the first byte of a body", "service.handlers.slow_bodies:SECONDS_AT_FIRST", SECONDS, "408 `request_timeout`"),
     Limit("silence within a body", "service.handlers.slow_bodies:SECONDS_AHEAD_MAX", SECONDS, "408 `request_timeout`"),
     Limit("rest of a body that is answered, time", "service.handlers.patience:Patience.late_body_seconds", SECONDS, CLOSED),

@@ -27,7 +27,8 @@ from service.handlers.refusing import refusing, written_out
 from service.handlers.upgrades import RequestParser
 
 TOO_LARGE = "The address and the headers are larger than any that make sense here"
-BAD_CHUNKS = {"type": "http.disconnect", "fault": "Its chunks are not framed as RFC 9112 frames them (section 7.1)"}
+BROKEN_CHUNKS = "Its chunks, or what follows them, are not as RFC 9112 has them (section 7.1)"
+BAD_CHUNKS = {"type": "http.disconnect", "fault": BROKEN_CHUNKS}
 """What reads a body gets in its place: the end of the sender, and why it came."""
 
 

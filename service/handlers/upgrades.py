@@ -11,6 +11,13 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+TRAILER_BYTES_MAX = 64 * 1024
+"""Of the fields behind a chunked body, with what each costs to keep: as large as a head may be. Nothing here reads
+them, and they are not kept."""
+
+FIELD_BYTES = 32
+"""What a field costs beside its name and value, as HTTP/2 counts it (RFC 7541, section 4.1)."""
+
 
 class RequestParser:
     """The parser of uvicorn's protocol, as httptools has it but for upgrades.
@@ -76,20 +83,40 @@ class RequestParser:
 
 
 class Told:
-    """What httptools tells a protocol: all but the end of a head that is read once more.
+    """What httptools tells a protocol: all but the end of a head that is read once more, and the fields of a trailer.
 
     It knows the parser only by its protocol, which forgets it with the connection: no circle is left to be collected.
     """
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
         self._protocol = protocol
-        self.on_message_begin = protocol.on_message_begin
+        self._is_in_head = True
+        self._trailer_bytes = 0
         self.on_url = protocol.on_url
-        self.on_header = protocol.on_header
         self.on_body = protocol.on_body
+
+    def on_message_begin(self) -> None:
+        """Pass on that a head begins."""
+        self._is_in_head = True
+        self._trailer_bytes = 0
+        self._protocol.on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Pass on a field of the head; drop one of the trailer (RFC 9112, section 7.1.2).
+
+        Raises:
+            HttpParserError: the trailer is larger than any that makes sense.
+        """
+        if self._is_in_head:
+            self._protocol.on_header(name, value)
+            return
+        self._trailer_bytes += len(name) + len(value) + FIELD_BYTES
+        if self._trailer_bytes > TRAILER_BYTES_MAX:
+            raise HttpParserError("The trailer has no end")
 
     def on_headers_complete(self) -> None:
         """Pass on that a request begins."""
+        self._is_in_head = False
         if not self._parser.reads_head_again:
             self._protocol.on_headers_complete()
 

@@ -10,6 +10,13 @@ LATE_JOINER = (
 
 OF_OUR_OWN = (
     Bug(
+        "trailer-for-headers",
+        "fields behind a chunked body are taken for headers of the request, and kept without end",
+        (Edit("service/handlers/upgrades.py", "        if self._is_in_head:\n", "        if True:\n"),),
+        ("tests/handlers/test_trailers.py::test_a_field_behind_the_body_is_none_of_the_head",),
+        r"assert '.*' != '",
+    ),
+    Bug(
         "values-without-end",
         "a body may have any number of values: half a second for each of 1 MiB, in which no other request is answered",
         (
