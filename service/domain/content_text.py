@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from service.domain.shown_files import ShownFiles
 
-def text_of(value: Any, files: Mapping[str, str]) -> str:
+
+def text_of(value: Any, files: ShownFiles) -> str:
     """A stored content or result as text: text and attachment parts as lines, everything else as JSON.
 
-    `files`: by the id of each file, the words that stand for it.
+    `files` has the words that stand for each file.
     """
     if isinstance(value, str):
         return value
@@ -30,11 +31,11 @@ def _is_part(value: Any) -> bool:
             return False
 
 
-def _part_text(part: dict[str, Any], files: Mapping[str, str]) -> str:
+def _part_text(part: dict[str, Any], files: ShownFiles) -> str:
     match part["type"]:
         case "text":
             return str(part["text"])
         case "attachment":
-            return files.get(part["attachment_id"], "[attachment]")
+            return files.words_for(part["attachment_id"])
         case _:
             return json.dumps(part["data"], ensure_ascii=False)

@@ -27,13 +27,12 @@ from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 
-from service.domain.attachment import Attachment
 from service.domain.call_ids import CallIds
 from service.domain.content_text import text_of
 from service.domain.json_text import parsed
 from service.domain.message import Message, Role
+from service.domain.shown_files import ShownFiles
 from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
 from service.domain.tool_name import shown_name
 
@@ -42,8 +41,7 @@ CUT = "(the conversation began earlier)"
 BEGINS = "(the assistant speaks first)"
 
 NO_TEXTS: Mapping[UUID, str] = MappingProxyType({})
-NO_FILES: Mapping[str, str] = MappingProxyType({})
-"""Files by their id: the words that stand for each in a transcript."""
+NO_FILES = ShownFiles((), NO_TEXTS)
 
 
 class Format(StrEnum):
@@ -92,21 +90,26 @@ def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, 
 
 
 def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
-    """Every message but those of tools: their text stands behind the call that it completes or tells of."""
-    files = {str(file.id): _file_text(file, texts) for message in messages for file in message.attachments}
-    results = {message.tool_call_id: _text(message, files) for message in messages if message.role is Role.TOOL}
-    return [
-        _Turn(
-            message.role,
-            _text(message, files),
-            [
-                (call, results.get(str(call.id), "") if _is_said(call, results) else result_of(call, files))
-                for call in message.tool_calls
-            ],
-        )
-        for message in messages
-        if message.role is not Role.TOOL
-    ]
+    """Every message but those of tools: their text stands behind the call that it completes or tells of.
+
+    The newest is written first: what stands in a file is shown once, where it was referred to last.
+    """
+    files = ShownFiles((file for message in messages for file in message.attachments), texts)
+    results: dict[str | None, str] = {}
+    turns = []
+    for message in reversed(messages):
+        text = _text(message, files)
+        if message.role is Role.TOOL:
+            results.setdefault(message.tool_call_id, text)
+        else:
+            calls = [(call, _told(call, results, files)) for call in message.tool_calls]
+            turns.append(_Turn(message.role, text, calls))
+    return turns[::-1]
+
+
+def _told(call: ToolCall, results: Mapping[str | None, str], files: ShownFiles) -> str:
+    """What a model is told of a call: what its tool said in a message, or the call's own result."""
+    return results[str(call.id)] if _is_said(call, results) else result_of(call, files)
 
 
 def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
@@ -114,17 +117,7 @@ def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
     return call.status in {CallStatus.COMPLETED, *ENDED_WITHOUT_RESULT} and str(call.id) in results
 
 
-def _file_text(file: Attachment, texts: Mapping[UUID, str]) -> str:
-    """The file's name on one line, and behind it what stands in the file, where that is wanted."""
-    if file.deleted_at is not UNSET:
-        return "[deleted attachment]"
-    name = " ".join(file.filename.split())
-    if file.id not in texts:
-        return f"[attachment: {name}]"
-    return f"[attachment: {name}]\n{texts[file.id]}\n[end of {name}]"
-
-
-def result_of(call: ToolCall, files: Mapping[str, str] = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
+def result_of(call: ToolCall, files: ShownFiles = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
     """What a model is told of a call: its result, or why there is none."""
     match call.status:
         case CallStatus.COMPLETED:
@@ -151,12 +144,12 @@ def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _text(message: Message, files: Mapping[str, str]) -> str:
+def _text(message: Message, files: ShownFiles) -> str:
     """A message's content, and a line for each attachment of it that no part of the content places."""
     content = parsed(message.content)
     placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
-    others = [files[str(file.id)] for file in message.attachments if str(file.id) not in placed]
     text = text_of(content, files)
+    others = [files.words_for(str(file.id)) for file in message.attachments if str(file.id) not in placed]
     return "\n".join([text, *others] if text else others)
 
 

@@ -6,26 +6,27 @@ That the providers' APIs take it stands in `test_transcript_types.py`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 from hypothesis import given
-from random_conversations import FILES, call_of, calls_in, conversations, message_of, raw
+from random_conversations import FILES, call_of, calls_in, conversations, file_of, message_of, raw
 
 from service.domain.message import Message, Role
 from service.domain.tool_call import CallStatus
-from service.domain.transcript import Format, result_of, transcript_of
+from service.domain.transcript import NO_TEXTS, Format, result_of, transcript_of
 
 FORMATS = pytest.mark.parametrize("wanted", Format)
 REPORT, ODD, DELETED = FILES
 """Two files, and one that was deleted."""
 
 
-def texts_of(messages: list[Message], wanted: Format) -> str:
+def texts_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, str] = NO_TEXTS) -> str:
     """All that a transcript says, as one text."""
-    return json.dumps(transcript_of(messages, wanted).messages, ensure_ascii=False)
+    return json.dumps(transcript_of(messages, wanted, texts).messages, ensure_ascii=False)
 
 
 @given(conversations())
@@ -243,6 +244,33 @@ def test_a_deleted_attachment_says_so_and_an_odd_name_stays_on_one_line(wanted: 
     text = texts_of([message_of(Role.USER, "look", files=[DELETED, ODD])], wanted)
 
     assert '"look\\n[deleted attachment]\\n[attachment: a b].txt]"' in text
+
+
+@FORMATS
+def test_what_stands_in_a_file_is_shown_once_where_the_file_is_referred_to_last(wanted: Format):
+    part = {"type": "attachment", "attachment_id": REPORT}
+    call = call_of(3, status=CallStatus.COMPLETED, result=raw([part]))
+    said = [
+        message_of(Role.USER, [part, part], files=[REPORT]),
+        message_of(Role.ASSISTANT, "", [call], seq=2),
+        message_of(Role.USER, [{"type": "text", "text": "this one"}, part, part], seq=3, files=[REPORT]),
+    ]
+    name = "[attachment: report.pdf]"
+
+    written = texts_of(said, wanted, {UUID(REPORT): "THE TEXT"})
+
+    assert f"this one\\n{name}\\nTHE TEXT\\n[end of report.pdf]\\n{name}" in written
+    assert written.count("THE TEXT") == 1
+    assert written.count(name) == 5
+
+
+@FORMATS
+def test_a_long_name_is_cut_in_its_middle(wanted: Format):
+    name = "a" * 200 + ".tar.gz"
+    long = msgspec.structs.replace(file_of(REPORT), filename=name)
+    message = msgspec.structs.replace(message_of(Role.USER, "look", files=[REPORT]), attachments=[long])
+
+    assert f"[attachment: {'a' * 59}…{name[-20:]}]" in texts_of([message], wanted)
 
 
 @FORMATS
