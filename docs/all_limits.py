@@ -59,6 +59,7 @@ CONVERSATIONS = [
     Limit("text of a message", "service.domain.message:TEXT_CHARACTERS_MAX", CHARACTERS, INVALID),
     Limit("tool calls of a message", "service.domain.tool_call:CALLS_PER_MESSAGE_MAX", "", INVALID),
     Limit("arguments of a tool call", "service.domain.tool_call:ARGUMENTS_BYTES_MAX", BYTES, INVALID),
+    Limit("arguments and results of a message's tool calls, beside 64 KiB of each", "service.commands.tool_calls:CALLS_BYTES_MAX", BYTES, "413 `payload_too_large`"),
     Limit("result of a tool call", "service.domain.tool_call:RESULT_CHARACTERS_MAX", CHARACTERS, INVALID),
 ]
 

@@ -83,7 +83,7 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
         return False
     await record_end(tx, caller.tenant_id, locked.session)
     pending = await cancel_open_calls(
-        tx, caller.tenant_id, session_id, MESSAGE_DELETED, locked.moment, cause, message_id=message_id, versions=0
+        tx, caller.tenant_id, session_id, MESSAGE_DELETED, locked.moment, cause, message_id=message_id
     )
     await tool_calls.erase_content(tx, session_id, message_id)
     if message.tool_call_id is not None:

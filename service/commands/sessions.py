@@ -204,7 +204,7 @@ async def end_session(tx: Tx, caller: Caller, session_id: UUID, versions: frozen
     if locked.session.status is Status.ENDED:
         return False
     refuse_other_version(locked.session, versions)
-    await cancel_open_calls(tx, caller.tenant_id, session_id, tool_call.SESSION_ENDED, locked.moment, cause, versions=0)
+    await cancel_open_calls(tx, caller.tenant_id, session_id, tool_call.SESSION_ENDED, locked.moment, cause)
     ended = msgspec.structs.replace(
         locked.session,
         pending_tool_call_count=0,
@@ -272,7 +272,7 @@ async def record_end(tx: Tx, tenant_id: str, session: Session) -> None:
 
 
 async def _cancel_calls_of_expired(tx: Tx, tenant_id: str, session_id: UUID, expired_at: datetime) -> None:
-    await cancel_open_calls(tx, tenant_id, session_id, tool_call.SESSION_EXPIRED, expired_at, BY_TIME, versions=0)
+    await cancel_open_calls(tx, tenant_id, session_id, tool_call.SESSION_EXPIRED, expired_at, BY_TIME)
 
 
 async def _locked(tx: Tx, caller: Caller, session_id: UUID) -> store.Locked:

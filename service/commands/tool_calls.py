@@ -6,14 +6,25 @@ from datetime import datetime
 from uuid import UUID
 
 from service.domain.caller import Caller, CallerKind
-from service.domain.errors import SessionNotFound, ToolCallNotFound
+from service.domain.errors import PayloadTooLarge, SessionNotFound, ToolCallNotFound
 from service.domain.event import EXPIRY, Cause, EventType, NewEvent
 from service.domain.session import Status, refuse_if_expired
 from service.domain.tool_call import CallStatus, Request, ToolCall, after_step, as_of, cancelled, event_of, expired
 from service.ids import new_id
-from service.store import sessions
+from service.store import cut_off_calls, sessions
 from service.store import tool_calls as store
 from service.store.engine import Tx
+
+FIRST_ID = UUID(int=0)
+
+CUT_OFF_AT_ONCE = 500
+"""As many calls take some 20 ms of a web process to be cut off (measured)."""
+
+LARGE_BYTES = 64 * 1024
+"""What a step may add to a call without a look at the others of its message. A hundred calls make a page of it."""
+
+CALLS_BYTES_MAX = 8 * 1024 * 1024
+"""Of the payloads of one message's calls, where one of them is large: as a page, because a page has whole messages."""
 
 
 async def act_on_tool_call(
@@ -48,7 +59,12 @@ async def act_on_tool_call(
 async def save_changed(
     tx: Tx, tenant_id: str, before: ToolCall, after: ToolCall, moment: datetime, cause: Cause, *, renew: bool = False
 ) -> None:
-    """Store a changed call with its event, under its session's lock; `renew` gives the session its full time again."""
+    """Store a changed call with its event, under its session's lock; `renew` gives the session its full time again.
+
+    Raises:
+        PayloadTooLarge: with this the message's calls would be larger than a page.
+    """
+    await _refuse_too_large(tx, before, after)
     await store.save(tx, after)
     await sessions.record_children(
         tx,
@@ -62,6 +78,17 @@ async def save_changed(
     )
 
 
+async def _refuse_too_large(tx: Tx, before: ToolCall, after: ToolCall) -> None:
+    added = store.size_of(after) - store.size_of(before)
+    if added <= LARGE_BYTES:
+        return
+    if await store.bytes_of_message(tx, after.session_id, after.message_id) + added > CALLS_BYTES_MAX:
+        raise PayloadTooLarge(
+            f"The calls of this message would hold more than {CALLS_BYTES_MAX // 2**20} MiB of arguments and results; "
+            "put what is large into an attachment."
+        )
+
+
 async def cancel_open_calls(
     tx: Tx,
     tenant_id: str,
@@ -71,30 +98,29 @@ async def cancel_open_calls(
     cause: Cause,
     *,
     message_id: UUID | None = None,
-    versions: int = 1,
 ) -> int:
     """Cut off the open calls of a locked session (or of one of its messages), each with its event.
 
     One that was late before it was cut off has expired, as readers saw it. How many of them waited for a decision.
+    They come in batches, so that other requests have their turns between them.
     """
-    found = await store.open_of_session(tx, session_id, message_id)
-    if not found:
-        return 0
-    calls = [call for call, _ in found]
-    cut = [expired(call) if is_late else cancelled(call, why) for call, is_late in found]
-    for call in cut:
-        await store.save(tx, call)
-    await sessions.record_children(
-        tx,
-        tenant_id,
-        session_id,
-        moment=moment,
-        pending=-_pending(calls),
-        versions=versions,
-        events=[call_event(call) for call in cut],
-        cause=cause,
-    )
-    return _pending(calls)
+    pending, after_id = 0, FIRST_ID
+    while found := await cut_off_calls.open_of_session(tx, session_id, message_id, after_id, CUT_OFF_AT_ONCE):
+        cut = [expired(call) if is_late else cancelled(call, why) for call, is_late in found]
+        await cut_off_calls.save(tx, session_id, cut)
+        waited = _pending([call for call, _ in found])
+        await sessions.record_children(
+            tx,
+            tenant_id,
+            session_id,
+            moment=moment,
+            pending=-waited,
+            versions=0,
+            events=[call_event(call) for call in cut],
+            cause=cause,
+        )
+        pending, after_id = pending + waited, cut[-1].id
+    return pending
 
 
 async def expire_tool_call(tx: Tx, tenant_id: str, session_id: UUID, call_id: UUID) -> bool:

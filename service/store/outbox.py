@@ -16,6 +16,15 @@ LEADER_LOCK = 0x486F6C64
 
 LEAD = Statement(sa.text("SELECT pg_advisory_xact_lock(:lock)").bindparams(sa.bindparam("lock", type_=sa.BigInteger)))
 
+BY_INDEX = Statement(
+    sa.text("""
+    SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'off', true)
+    """)
+)
+"""For the rest of the transaction. What PostgreSQL knows of this table is from a moment ago, when it was empty or full.
+With a plan for few rows, a join of a batch with 60,000 compared each with each, and no event was relayed for 46 s
+(measured); so what is taken is found by an index, without a join."""
+
 NEXT = Statement(
     sa.text("""
     WITH RECURSIVE waiting (tenant_id) AS (
@@ -42,7 +51,7 @@ NEXT = Statement(
 TAKE = Statement(
     sa.text("""
     WITH batch AS (SELECT id FROM outbox WHERE id = ANY (CAST(:ids AS bigint[])) ORDER BY id FOR UPDATE SKIP LOCKED)
-    DELETE FROM outbox USING batch WHERE outbox.id = batch.id RETURNING outbox.id
+    DELETE FROM outbox WHERE id = ANY (ARRAY(SELECT id FROM batch)) RETURNING id
     """)
 )
 
@@ -95,6 +104,7 @@ class Backlog(msgspec.Struct, frozen=True):
 
 async def next_rows(tx: Tx, limit: int) -> list[OutboxRow]:
     """At most `limit` rows, of each tenant its oldest ones in equal shares, in the order of their ids. They stay."""
+    await tx.rows(BY_INDEX)
     return [
         OutboxRow(
             row["id"],
@@ -111,6 +121,7 @@ async def next_rows(tx: Tx, limit: int) -> list[OutboxRow]:
 async def lead(tx: Tx) -> None:
     """Become the one relay for this transaction, after any other has ended its own."""
     await tx.value(LEAD, lock=LEADER_LOCK)
+    await tx.rows(BY_INDEX)
 
 
 async def take(tx: Tx, rows: list[OutboxRow]) -> list[OutboxRow]:

@@ -15,7 +15,14 @@ from service.domain.tool_call import CallStatus, ToolCall
 from service.store.engine import Statement, Tx
 from service.store.page_bytes import PageRows, fits, fitting, so_far
 from service.store.session_rows import VISIBLE_SESSION
-from service.store.tool_call_rows import COLUMNS, EFFECTIVE_STATUS, LATE, STATUSES, STORED, WEIGHT, call_of
+from service.store.tool_call_rows import (
+    COLUMNS,
+    EFFECTIVE_STATUS,
+    STATUSES,
+    STORED,
+    WEIGHT,
+    call_of,
+)
 
 ADD = Statement(
     sa.text("""
@@ -86,15 +93,6 @@ FIND_FOR_RESULT = Statement(
 """The call that a result belongs to. Some providers use the same ids again in one conversation: the call that waits
 for a result comes first, then the newest."""
 
-OPEN_OF_SESSION = Statement(
-    sa.text(f"""
-    SELECT {STORED}, {LATE} AS is_late FROM tool_calls c JOIN sessions s ON s.id = c.session_id
-    WHERE c.session_id = :session_id AND c.status IN ('pending', 'approved', 'running')
-      AND (CAST(:message_id AS uuid) IS NULL OR c.message_id = CAST(:message_id AS uuid))
-    ORDER BY c.id
-    """)  # noqa: S608 - as above
-)
-
 PAGE_OF_SESSION = Statement(
     sa.text(f"""
     SELECT * FROM (
@@ -138,6 +136,14 @@ SAVE = Statement(
         executed_at = :executed_at, result = CAST(:result AS json), error = :error, version = :version, size = :size
     WHERE session_id = :session_id AND id = :id
     """)
+)
+
+BYTES_OF_MESSAGE = Statement(
+    sa.text(f"""
+    SELECT coalesce(sum(called.weight), 0) AS bytes FROM (
+        SELECT {WEIGHT} FROM tool_calls c WHERE c.session_id = :session_id AND c.message_id = :message_id
+    ) called
+    """)  # noqa: S608 - as above
 )
 
 
@@ -185,15 +191,6 @@ async def find_for_result(tx: Tx, session_id: UUID, name: str, call_id: UUID | N
     """The call that a tool message names, by our id or by its provider's."""
     row = await tx.row(FIND_FOR_RESULT, session_id=session_id, call_id=call_id, provider_call_id=name)
     return None if row is None else call_of(row)
-
-
-async def open_of_session(tx: Tx, session_id: UUID, message_id: UUID | None = None) -> list[tuple[ToolCall, bool]]:
-    """The calls of a locked session (or of one of its messages) that are open, and whether each is late by now.
-
-    By now, after the wait for the lock: so had readers seen it.
-    """
-    rows = await tx.rows(OPEN_OF_SESSION, session_id=session_id, message_id=message_id)
-    return [(call_of(row), row["is_late"]) for row in rows]
 
 
 async def of_messages(tx: Tx, session_id: UUID, message_ids: list[UUID]) -> dict[UUID, list[ToolCall]]:
@@ -263,6 +260,11 @@ async def save(tx: Tx, call: ToolCall) -> None:
         version=call.version,
         size=size_of(call),
     )
+
+
+async def bytes_of_message(tx: Tx, session_id: UUID, message_id: UUID) -> int:
+    """What the calls of a message hold together."""
+    return int(await tx.value(BYTES_OF_MESSAGE, session_id=session_id, message_id=message_id))
 
 
 async def erase_content(tx: Tx, session_id: UUID, message_id: UUID) -> None:

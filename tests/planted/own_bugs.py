@@ -10,6 +10,32 @@ LATE_JOINER = (
 
 OF_OUR_OWN = (
     Bug(
+        "first-batch-of-calls-alone",
+        "a session ends, and of its open tool calls the first 500 are cut off: the others stay open for ever",
+        (
+            Edit(
+                "service/commands/tool_calls.py",
+                "after_id = pending + waited, cut[-1].id\n",
+                "after_id = pending + waited, cut[-1].id\n        break\n",
+            ),
+        ),
+        ("tests/commands/test_calls_cut_off.py::test_the_end_of_a_session_cuts_every_open_call_off",),
+        r"assert \[",
+    ),
+    Bug(
+        "message-without-end",
+        "the calls of one message may hold 60 MB: its page, its context and its answer are as large",
+        (
+            Edit(
+                "service/commands/tool_calls.py",
+                "    if added <= LARGE_BYTES:\n",
+                "    if added <= 100 * LARGE_BYTES:\n",
+            ),
+        ),
+        ("tests/commands/test_calls_cut_off.py::test_the_calls_of_a_message_hold_together_no_more_than_a_page",),
+        r"DID NOT RAISE",
+    ),
+    Bug(
         "trailer-for-headers",
         "fields behind a chunked body are taken for headers of the request, and kept without end",
         (Edit("service/handlers/upgrades.py", "        if self._is_in_head:\n", "        if True:\n"),),

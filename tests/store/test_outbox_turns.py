@@ -6,14 +6,24 @@ from collections import Counter
 from uuid import UUID
 
 import pytest
+import sqlalchemy as sa
 from conversations import query
 
 from service.store import outbox
-from service.store.engine import Database
+from service.store.engine import Database, Statement
 from service.store.outbox import OutboxRow
 
 LIMIT = 10
 FLOOD = 300
+
+BURST = 5000
+PLANS_UNTIL_ONE_IS_KEPT = 10
+"""PostgreSQL plans a prepared statement anew five times before it may keep a plan."""
+
+ANALYZE = Statement(sa.text("ANALYZE outbox"))
+ROWS_READ = Statement(
+    sa.text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'outbox'")
+)
 
 TELL = """
     INSERT INTO outbox (tenant_id, session_id, event_seq, event_type, recorded_at)
@@ -91,3 +101,25 @@ async def test_every_event_is_relayed_once_and_in_the_order_of_its_session(datab
         seen[row.tenant_id, row.session_id] += 1
         assert row.event_seq == seen[row.tenant_id, row.session_id]
     assert seen.total() == 2 * 5 * (40 + 7 + 1)
+
+
+async def test_a_burst_is_taken_by_its_index_though_what_is_known_of_the_outbox_is_that_it_was_empty(
+    database: Database,
+):
+    await told(database, "a", BURST)
+    await query(database, "DELETE FROM outbox")
+    async with database.begin() as tx:
+        await tx.rows(ANALYZE)
+        for _ in range(PLANS_UNTIL_ONE_IS_KEPT):
+            await outbox.take(tx, await outbox.next_rows(tx, LIMIT))
+    await told(database, "a", BURST)
+
+    async with database.begin() as tx:
+        before = await tx.value(ROWS_READ)
+        batch = await outbox.next_rows(tx, LIMIT)
+        await outbox.lead(tx)
+        taken = await outbox.take(tx, batch)
+        after = await tx.value(ROWS_READ)
+
+    assert len(taken) == LIMIT
+    assert after - before < BURST
