@@ -30,6 +30,7 @@ from service.handlers import (
     webhooks,
 )
 from service.handlers.authentication import Authenticator
+from service.handlers.backlogs import Backlogs
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
 from service.handlers.cross_origin import CrossOrigin
 from service.handlers.edge import Edge
@@ -86,6 +87,7 @@ def create_app(settings: Settings) -> Edge:
         doorbell=Doorbell(redis, failures=metrics.doorbell_failures),
         redis=RedisProbe(redis),
         metrics=metrics,
+        backlogs=Backlogs(database, metrics),
         watch=Watch(database, drain, settings.tenant_waits),
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,

@@ -273,6 +273,7 @@ def test_transactions_begin_only_at_the_edges():
 OF_NO_TENANT = {
     "service.handlers.attachments",  # an upload that was given up is let go, whatever its tenant is busy with
     "service.handlers.authentication",
+    "service.handlers.backlogs",  # one read for all who ask for the metrics
     "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams
     "service.handlers.event_streams",  # tickets
     "service.handlers.key_uses",  # once a minute, for all keys of the process

@@ -15,10 +15,7 @@ from service.handlers.bodies import HoldfastRequest
 from service.handlers.encoding import respond
 from service.handlers.openapi import ALSO
 from service.handlers.parts import Parts, parts_of
-from service.store import copies, deliveries, heartbeats, inspections, outbox, row_estimates, schema
-
-TENANTS_SHOWN_MAX = 20
-"""Tenants that the metrics name: those with the most bytes of rows. A series for each of them all would be too many."""
+from service.store import schema
 
 
 class Health(StrEnum):
@@ -87,38 +84,8 @@ async def _postgresql(parts: Parts) -> Health:
 async def metrics(request: HoldfastRequest) -> Response[bytes]:
     """Give the counters in Prometheus' text format; the outbox and the workers are read from PostgreSQL."""
     parts = parts_of(request)
-    counted = parts.metrics
-    try:
-        async with parts.database.connect() as tx:
-            backlog = await outbox.backlog(tx)
-            waiting = await inspections.backlog(tx)
-            due = await deliveries.backlog(tx)
-            sampled = await copies.counted(tx)
-            silence = await heartbeats.silence_seconds(tx)
-            largest = await row_estimates.largest(tx, TENANTS_SHOWN_MAX)
-            locks = await heartbeats.locks(tx)
-    except Unavailable:
-        counted.postgresql_up.set(0)
-    else:
-        counted.postgresql_up.set(1)
-        counted.outbox_waiting.set(backlog.waiting)
-        counted.outbox_oldest_seconds.set(backlog.oldest_seconds)
-        counted.attachments_waiting.set(waiting.files)
-        counted.attachments_oldest_seconds.set(waiting.oldest_seconds)
-        counted.webhooks_waiting.set(due.deliveries)
-        counted.webhooks_oldest_seconds.set(due.oldest_seconds)
-        counted.set_cache_counted(sampled.sampled_total, sampled.stale_total)
-        counted.set_relayed_total(backlog.relayed_total)
-        counted.tenant_row_bytes.clear()
-        for tenant_id, size in largest.items():
-            counted.tenant_row_bytes.labels(tenant_id).set(size)
-        counted.worker_silence_seconds.clear()
-        for queue, seconds in silence.items():
-            counted.worker_silence_seconds.labels(queue).set(seconds)
-        counted.inspection_lock.clear()
-        for lock, holds in locks.items():
-            counted.inspection_lock.labels(lock).set(holds)
-    return Response(content=generate_latest(counted.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    await parts.backlogs.refresh()
+    return Response(content=generate_latest(parts.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 HANDLERS = [live, ready, metrics]

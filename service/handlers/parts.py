@@ -10,6 +10,7 @@ from litestar.connection import ASGIConnection
 from service.blobs import BlobStore
 from service.cache import Cache
 from service.handlers.authentication import Authenticator
+from service.handlers.backlogs import Backlogs
 from service.handlers.row_quota import RowQuota
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
@@ -32,6 +33,7 @@ class Parts(msgspec.Struct, frozen=True):
     doorbell: Doorbell
     redis: RedisProbe
     metrics: Metrics
+    backlogs: Backlogs
     watch: Watch
     blobs: BlobStore
     waker: Waker

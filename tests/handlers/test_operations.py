@@ -13,7 +13,7 @@ from pathlib import Path
 import jwt
 import msgspec
 import pytest
-from eventually import DEADLINE_SECONDS
+from eventually import DEADLINE_SECONDS, until
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.commands.api_keys import KeyWish, create_api_key
@@ -131,6 +131,32 @@ async def test_metrics_say_of_each_lock_whether_every_worker_of_files_that_is_at
 
     told = {key[1]: value for key, value in measured(answer.text).items() if key[0] == "holdfast_inspection_lock"}
     assert told == {"landlock": 0, "seccomp": 1}
+
+
+ASKED_TOGETHER = 10
+
+
+async def readers_that_wait(database):
+    async with database.connect() as tx:
+        return await tx._connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE relation = 'relay_progress'::regclass AND NOT granted"
+        )
+
+
+async def test_however_many_ask_for_the_metrics_one_connection_reads_for_all_of_them(
+    app_with, client_of, own_database, own_database_url
+):
+    async with app_with(database_url=own_database_url) as edge, client_of(edge) as client:
+        async with own_database.begin() as tx:
+            await tx._connection.execute("LOCK TABLE relay_progress")
+            asking = [asyncio.create_task(client.get("/metrics")) for _ in range(ASKED_TOGETHER)]
+            await until(lambda: edge.app.state.parts.backlogs._wanted == ASKED_TOGETHER)
+            await until(lambda: readers_that_wait(own_database))
+            waiting = await readers_that_wait(own_database)
+        answers = await asyncio.gather(*asking)
+
+    assert waiting == 1
+    assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_metrics_are_there_without_postgresql(app_with, client_of):
