@@ -76,9 +76,10 @@ async def create_session(request: HoldfastRequest, data: JSONBody[CreateSession]
     """Open a session.
 
     With `activate` it takes messages at once. With `external_id` it can be found again by your own name for it:
-    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`. A name belongs to a user:
-    sessions of other users may bear the same one, and are never answered. It is free again once its session has ended.
-    A session that a service key opens without `user_id` has the name of the key as its user.
+    `if_exists=return` answers 200 with the standing session instead of 409 `already_exists`, unless its policy would
+    let tool calls through that `config` would not. A name belongs to a user: sessions of other users may bear the same
+    one, and are never answered. It is free again once its session has ended. A session that a service key opens
+    without `user_id` has the name of the key as its user.
     """
     caller = caller_of(request)
     if data.system_prompt is not None or data.config != ConfigDraft():

@@ -43,6 +43,22 @@ async def test_a_user_cannot_take_a_name_that_is_used_for_another_user(api, mall
     assert (await mallory.get(f"/sessions/{session['id']}")).status_code == 404
 
 
+async def test_a_session_that_its_user_opened_first_is_not_handed_out_in_place_of_a_stricter_one(api, mallory):
+    opened = (await mallory.post("/sessions", json=WISH)).json()
+    strict = {"approval_tools": ["refund*"], "blocked_tools": ["rm_*"], "approval_timeout_seconds": 60}
+    wanted = RETURNING | {"user_id": "mallory", "config": strict}
+
+    refused = await api.post("/sessions", json=wanted)
+    await api.patch(f"/sessions/{opened['id']}", json={"config": strict | {"blocked_tools": ["rm_*", "dd"]}})
+    tightened = await api.post("/sessions", json=wanted)
+
+    assert refused.status_code == 409
+    assert refused.json()["code"] == "already_exists"
+    for field in strict:
+        assert f"'{field}'" in refused.json()["detail"]
+    assert (tightened.status_code, tightened.json()["id"]) == (200, opened["id"])
+
+
 @pytest.mark.parametrize("if_exists", ["error", "return"])
 async def test_no_answer_tells_that_another_user_has_the_name(api, mallory, if_exists):
     await api.post("/sessions", json=WISH | {"user_id": "victim"})

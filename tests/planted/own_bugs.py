@@ -10,6 +10,13 @@ LATE_JOINER = (
 
 OF_OUR_OWN = (
     Bug(
+        "opened-first-without-a-policy",
+        "a user opens a session before the service does, and so takes the approvals away that the service asks for",
+        (Edit("service/commands/sessions.py", "            _refuse_looser(opening, standing)\n", ""),),
+        ("tests/handlers/test_external_ids.py",),
+        r"assert 200 == 409",
+    ),
+    Bug(
         "first-batch-of-calls-alone",
         "a session ends, and of its open tool calls the first 500 are cut off: the others stay open for ever",
         (
