@@ -19,6 +19,7 @@ from service.domain.api_key import BY_COMMAND, DEFAULT_SCOPES, ApiKey
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
 from service.domain.errors import DomainError
 from service.domain.work import Queue
+from service.plain_text import plain
 from service.reseal import reseal_everything
 from service.running import with_noted_endpoints
 from service.seals import Seals
@@ -29,6 +30,9 @@ from service.store.engine import Database, Tx
 from service.up import up as run_up
 
 T = TypeVar("T")
+
+CELL_CHARACTERS_MAX = 80
+"""Of a cell of a list: names have up to 200 characters, and one key shall be one line of a terminal."""
 
 MARKS = {Verdict.GOOD: ("ok  ", "green"), Verdict.WORRY: ("warn", "yellow"), Verdict.BAD: ("FAIL", "red")}
 
@@ -169,14 +173,21 @@ def create(tenant: str, name: str, user: str | None, scopes: list[Scope], expire
 @keys.command("list")
 def list_keys() -> None:
     """List all keys, never their secrets."""
-    rows = [
+    listed = [
         (str(key.id), tenant, key.name, key.user_id or "-", ",".join(key.scopes), f"…{key.hint}", *_story(key))
         for tenant, key in _in_transaction(api_keys.all_keys)
     ]
+    rows = [[_cell(text) for text in row] for row in listed]
     header = ("ID", "TENANT", "NAME", "USER", "SCOPES", "SECRET", "MADE BY", "LAST USED", "STATE")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, *rows]:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _cell(text: str) -> str:
+    """What callers named, such that it stays in its cell: nothing in it moves the cursor, hides, or breaks the line."""
+    shown = plain(text).replace("\t", "\\t")
+    return shown if len(shown) <= CELL_CHARACTERS_MAX else f"{shown[: CELL_CHARACTERS_MAX - 1]}…"
 
 
 def _story(key: ApiKey) -> tuple[str, str, str]:

@@ -16,6 +16,9 @@ from service.settings import LogLevel
 ENCODER = msgspec.json.Encoder(enc_hook=str)
 DELETE = b"\x7f"
 
+UVICORN_MALFORMED = "Invalid HTTP request received."
+"""What uvicorn logs of what is no HTTP."""
+
 
 def configure_logging(level: LogLevel) -> None:
     """Send structlog's and the standard library's records to standard output as JSON lines."""
@@ -50,6 +53,8 @@ def configure_logging(level: LogLevel) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     # uvicorn's start and stop lines say what ours say; its errors matter.
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, root.level))
+    # `connection.refused` says it, with the address.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != UVICORN_MALFORMED)
 
 
 def get_logger(name: str) -> Any:

@@ -233,6 +233,22 @@ def key_of(kind: str, *named: str) -> str:
     return f"{kind}:{digest.hexdigest()}"
 
 
+def address_in(text: str) -> str | None:
+    """The address in what a proxy says of its client, without a port or a zone; None: it names none.
+
+    `text` is an entry of X-Forwarded-For: any text at all where a proxy passes on what its client sent.
+    """
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
+
+
 def site_of(address: str | None) -> str:
     """Who can be told apart by addresses: one of IPv4, or a network of IPv6."""
     try:

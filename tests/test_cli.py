@@ -171,6 +171,19 @@ def test_the_list_shows_every_key_and_no_secret(holdfast: Holdfast, own_database
         assert secret not in listed.output
 
 
+def test_a_name_in_the_list_moves_no_cursor_and_makes_no_line(holdfast: Holdfast, own_database_url: str):
+    _, id_ = new_key(holdfast)
+    hostile = "x\x1b[1A\x1b[2K\n\t\x9b\u202e\u2028" + "y" * 200
+    run_sql(own_database_url, "UPDATE api_keys SET name = $2, tenant_id = $3 WHERE id = $1", id_, hostile, hostile[:90])
+
+    listed = holdfast("keys", "list").stdout
+
+    _, row = listed.removesuffix("\n").split("\n")
+    assert not set(row) & set(hostile) - set("xy[1A2K")
+    assert r"x\u001b[1A\u001b[2K\u000a\t\u009b\u202e\u2028" in listed
+    assert max(map(len, re.split(r"  +", row))) <= 80
+
+
 def test_a_revoked_key_is_nobody_and_revoking_it_again_is_no_error(holdfast: Holdfast, own_database_url: str):
     secret, id_ = new_key(holdfast)
 

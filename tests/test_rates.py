@@ -11,7 +11,7 @@ from limits import parse
 from redis.asyncio import Redis
 
 from service import rates
-from service.rates import Rates, Windows, key_of, site_of
+from service.rates import Rates, Windows, address_in, key_of, site_of
 
 MINUTE = 60.0
 
@@ -125,6 +125,25 @@ async def test_a_count_in_redis_that_is_none_is_trouble_and_no_error(
 )
 def test_addresses_that_one_person_may_have_are_one(address: str | None, site: str):
     assert site_of(address) == site
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        (" 192.0.2.1:4711 ", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ('fe80::1%"},{"x', "fe80::1"),
+        ("unknown", None),
+        ("_hidden", None),
+        ('1.2.3.4 tenant="x"', None),
+        ("\x80" * 60_000, None),
+        ("", None),
+    ],
+)
+def test_what_a_proxy_says_of_its_client_counts_where_it_is_an_address(said: str, address: str | None):
+    assert address_in(said) == address
 
 
 def test_keys_are_short_and_no_two_lists_of_names_look_alike():

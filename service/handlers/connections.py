@@ -25,11 +25,17 @@ from service.handlers.heads import MALFORMED, error_in_head
 from service.handlers.patience import Patience
 from service.handlers.refusing import refusing, written_out
 from service.handlers.upgrades import RequestParser
+from service.log import get_logger
 
 TOO_LARGE = "The address and the headers are larger than any that make sense here"
+REFUSED = frozenset({"malformed", "head", "head_size", "too_many"})
+"""Ends for which there is no line of a request: what came never was one, or none that is answered."""
+
 BROKEN_CHUNKS = "Its chunks, or what follows them, are not as RFC 9112 has them (section 7.1)"
 BAD_CHUNKS = {"type": "http.disconnect", "fault": BROKEN_CHUNKS}
 """What reads a body gets in its place: the end of the sender, and why it came."""
+
+LOG = get_logger("http")
 
 
 class Connection(HttpToolsProtocol):
@@ -287,6 +293,8 @@ class Connection(HttpToolsProtocol):
     def _count(self, why: str) -> None:
         if self._ended is not None:
             self._ended.labels(why).inc()
+        if why in REFUSED:
+            LOG.info("connection.refused", reason=why, address=self.client[0] if self.client else None)
 
     def _set_deadline(self, seconds: float, on_late: Callable[[], None]) -> None:
         self._clear_deadline()

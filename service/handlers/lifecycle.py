@@ -18,6 +18,7 @@ from service.handlers.bodies import HoldfastRequest
 from service.handlers.conditional import etag, expected_versions
 from service.handlers.identifiers import identifier
 from service.handlers.openapi import CONDITIONAL, REFUSALS, SCOPES
+from service.handlers.request_lines import MODE_KEY
 from service.handlers.writing import Answer, cause_of, write
 from service.store.idempotency import About
 
@@ -52,6 +53,7 @@ async def end_session(
     """End a session for good (ending an ended one changes nothing), or erase it with `mode=purge`."""
     caller, wanted = caller_of(request), identifier(session_id, SessionNotFound)
     versions = expected_versions(request)
+    request.scope[MODE_KEY] = mode.value  # type: ignore[literal-required]  # ASGI lets apps add keys
 
     async def effect(tx: Any) -> Answer:
         if mode is DeleteMode.PURGE:

@@ -14,11 +14,14 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from service.domain.errors import TooManyConnections
 from service.handlers.refusing import refusing
-from service.rates import site_of
+from service.rates import address_in, site_of
 
 
 class ProxiedClients:
-    """Wraps the app of a web process behind trusted proxies; the scope's client is the one that the proxy names."""
+    """Wraps the app of a web process behind trusted proxies; the scope's client is the one that the proxy names.
+
+    Where it names no address, the client has none: so no text of its own making reaches logs and limits.
+    """
 
     def __init__(self, app: ASGIApp, per_address: int) -> None:
         self._app = app
@@ -31,7 +34,9 @@ class ProxiedClients:
             await self._app(scope, receive, send)
             return
         client = scope["client"]
-        site = site_of(None if client is None else client[0])
+        address = None if client is None else address_in(client[0])
+        scope["client"] = None if client is None or address is None else (address, client[1])
+        site = site_of(address)
         if self._under_way[site] >= self._per_address:
             error = TooManyConnections(
                 f"Your address has {self._per_address:,} requests under way in this process, as many as one address "

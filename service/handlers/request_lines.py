@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any
 
 from service.domain.errors import Denial
@@ -13,6 +14,12 @@ CREDENTIAL_KEY = "holdfast.credential"
 
 DENIAL_KEY = "holdfast.denial"
 """Where it has why credentials proved nothing."""
+
+MODE_KEY = "holdfast.mode"
+"""Where it has what a request does that its route does not say: to erase a session, where others end it."""
+
+SECRET = re.compile(r"\b(hf_|whsec_)[A-Za-z0-9+/=_-]{6,}")
+"""A key or a secret of ours in a path, where somebody put it in the place of an id."""
 
 PATH_CHARACTERS_MAX = 512
 """Of a path in the log: twice the longest of ours, and no line of 60 KB for an address that leads nowhere."""
@@ -26,8 +33,10 @@ SUBJECT_DIGEST_CHARACTERS = 16
 
 def fields_of(scope: Any) -> dict[str, Any]:
     """The path, cut, the client's address, and the caller: `tenant`, and `key_id` or `issuer` and `subject`."""
-    client, path = scope.get("client"), scope["path"]
-    fields = {"path": shortened(path, PATH_CHARACTERS_MAX), "address": None if client is None else client[0]}
+    client = scope.get("client")
+    fields = {"path": path_of(scope), "address": None if client is None else client[0]}
+    if MODE_KEY in scope:
+        fields["mode"] = scope[MODE_KEY]
     credential: Credential | None = scope.get(CREDENTIAL_KEY)
     if credential is not None:
         fields |= _caller_fields(credential)
@@ -35,6 +44,12 @@ def fields_of(scope: Any) -> dict[str, Any]:
     if denial is not None:
         fields["reason"] = denial.value
     return fields
+
+
+def path_of(scope: Any) -> str:
+    """The path, cut, without what may be a secret in it: keys, and a query whose question mark was escaped."""
+    path, mark, _ = scope["path"].partition("?")
+    return shortened(SECRET.sub(r"\1…", path) + ("?…" if mark else ""), PATH_CHARACTERS_MAX)
 
 
 def _caller_fields(credential: Credential) -> dict[str, Any]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import accumulate
 from typing import Any
 
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from service.channels import PAGE_EVENTS, Ending, Frame, Source, Watcher
+from service.channels import BUFFER_BYTES_MAX, PAGE_EVENTS, Ending, Frame, Source, Watcher
 from service.domain.errors import Unavailable
 from service.domain.share import holder_of
 from service.domain.ticket import Credential
 from service.handlers.authentication import Authenticator
 from service.handlers.problems import REQUEST_ID_KEY
+from service.handlers.request_lines import fields_of
 from service.log import get_logger
 from service.metrics import Metrics
 from service.streams import Streams
@@ -87,6 +89,7 @@ class EventStream(Response[bytes]):
         listening = asyncio.create_task(self._listen_for_the_end(receive), name="stream-hang-up")
         ending = Ending.HUNG_UP
         try:
+            LOG.info("stream.opened", request_id=scope.get(REQUEST_ID_KEY), **fields_of(scope))
             async with self._streams.drain.limit(None, at_stop=FAREWELL_SECONDS):
                 await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
                 ending = await self._run(send)
@@ -137,9 +140,12 @@ class EventStream(Response[bytes]):
             frames = await self._streams.read(self._source, self._sent)
             if frames is None:
                 return Ending.GONE
-            if await self._deliver(send, frames):
+            part = _beginning(frames)
+            is_all = len(part) == len(frames) < PAGE_EVENTS
+            del frames  # a reader that takes nothing holds its part alone, and reads the rest again
+            if await self._deliver(send, part):
                 return Ending.ENDED
-            if len(frames) < PAGE_EVENTS:
+            if is_all:
                 return None
             if self._hung_up:
                 return Ending.HUNG_UP
@@ -175,8 +181,15 @@ class EventStream(Response[bytes]):
         self._next_beat = time.monotonic() + BEAT_SECONDS
         if not await self._authenticator.still_holds(self._credential):
             return False
+        self._authenticator.uses.note(self._credential)
         await _send(send, COMMENT)
         return True
+
+
+def _beginning(frames: list[Frame]) -> list[Frame]:
+    """As many of the first frames as may wait for one reader, and one in any case."""
+    sizes = accumulate(len(frame.payload) for frame in frames)
+    return frames[: max(1, sum(size <= BUFFER_BYTES_MAX for size in sizes))]
 
 
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:

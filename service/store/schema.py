@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from service.store.engine import Statement, Tx
 
-REVISION = "0015"
+REVISION = "0016"
 """The newest migration; a test holds it equal to Alembic's head. Revisions are numbers of four digits."""
 
 CURRENT = Statement(sa.text("SELECT version_num FROM alembic_version"))

@@ -453,4 +453,5 @@ stream_tickets = sa.Table(
     sa.Column("key_digest", sa.LargeBinary),
     sa.Column("token_ends", sa.Double),
     sa.Column("expires_at", Time, nullable=False),
+    sa.Column("issuer", sa.Text),
 )

@@ -13,8 +13,9 @@ from service.store.engine import Statement, Tx, written_out
 
 ADD = Statement(
     sa.text(f"""
-    INSERT INTO stream_tickets (digest, tenant_id, session_id, subject, caller_kind, key_digest, token_ends, expires_at)
-    VALUES (:digest, :tenant_id, :session_id, :subject, :caller_kind, :key_digest, :token_ends,
+    INSERT INTO stream_tickets (digest, tenant_id, session_id, subject, caller_kind, key_digest, token_ends, issuer,
+                                expires_at)
+    VALUES (:digest, :tenant_id, :session_id, :subject, :caller_kind, :key_digest, :token_ends, :issuer,
             statement_timestamp() + interval '{TICKET_SECONDS} seconds')
     RETURNING expires_at
     """)  # noqa: S608 - built from a constant
@@ -25,7 +26,7 @@ IS_VALID = """stream_tickets.digest = :digest AND session_id IS NOT DISTINCT FRO
 
 FIND = Statement(
     sa.text(f"""
-    SELECT tenant_id, subject, caller_kind, key_digest, token_ends,
+    SELECT tenant_id, subject, caller_kind, key_digest, token_ends, issuer,
            (SELECT id FROM api_keys k WHERE k.digest = stream_tickets.key_digest) AS key_id
     FROM stream_tickets
     WHERE {IS_VALID}
@@ -61,6 +62,7 @@ async def add(tx: Tx, digest: bytes, credential: Credential, session_id: UUID | 
         caller_kind=caller.kind.value,
         key_digest=credential.key_digest,
         token_ends=credential.ends,
+        issuer=credential.issuer,
     )
     return written_out(expires_at)
 
@@ -76,7 +78,7 @@ async def find(tx: Tx, digest: bytes, session_id: UUID | None) -> Credential | N
         kind=CallerKind(row["caller_kind"]),
         scopes=frozenset({Scope.SESSIONS_READ}),
     )
-    return Credential(caller, row["key_digest"], row["token_ends"], row["key_id"])
+    return Credential(caller, row["key_digest"], row["token_ends"], row["key_id"], row["issuer"])
 
 
 async def redeem(tx: Tx, digest: bytes, session_id: UUID | None) -> bool:

@@ -120,7 +120,7 @@ async def drip_much(client: Client) -> None:
         pass
 
 
-async def test_what_is_no_http_gets_a_problem_and_is_closed(served):
+async def test_what_is_no_http_gets_a_problem_and_is_closed(served, log_lines):
     async with served() as server:
         client = await server.connect()
         await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
@@ -128,6 +128,8 @@ async def test_what_is_no_http_gets_a_problem_and_is_closed(served):
 
         assert (status, problem["code"], headers["connection"]) == (400, "invalid_request", "close")
         assert await client.is_closed()
+    (line,) = [line for line in map(json.loads, log_lines()) if "http" in line.get("component", "")]
+    assert (line["event"], line["reason"], line["address"]) == ("connection.refused", "malformed", "127.0.0.1")
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"agent_id":'])

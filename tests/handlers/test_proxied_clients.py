@@ -11,6 +11,22 @@ import httpx2
 from service.handlers.proxied_clients import ProxiedClients
 
 
+async def test_what_a_proxy_says_is_an_address_or_nothing():
+    seen = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(scope["client"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    for said in ("192.0.2.1:80", "unknown", '1.2.3.4 tenant="x"'):
+        transport = httpx2.ASGITransport(app=ProxiedClients(app, per_address=2), client=(said, 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://holdfast.test") as client:
+            await client.get("/")
+
+    assert seen == [("192.0.2.1", 1), None, None]
+
+
 async def test_a_client_has_so_many_requests_under_way_and_another_its_own():
     begun, may_answer = asyncio.Semaphore(0), asyncio.Event()
 

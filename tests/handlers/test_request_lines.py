@@ -88,3 +88,41 @@ async def test_a_path_is_cut_and_shows_nothing_that_moves_the_cursor(line_of):
     assert (len(long["path"]), long["path"][-1]) == (PATH_CHARACTERS_MAX, "…")
     assert hostile["path"] == "/x\x9b2J\x7f\u202e\u2028\U000e0001"
     assert not [character for character in line if unicodedata.category(character) in UNSEEN]
+
+
+async def test_a_key_in_the_place_of_an_id_is_not_logged(line_of):
+    _, key, _ = await line_of(None, "/api/v1/api-keys/hf_ijj6C8abcdefgh")
+    _, secret, _ = await line_of(None, "/api/v1/webhooks/whsec_MfKQ9r8GKYqrTwjU")
+    _, query, _ = await line_of(None, "/api/v1/events/stream%3Fticket=hft_abcdefgh")
+
+    assert key["path"] == "/api/v1/api-keys/hf_…"
+    assert secret["path"] == "/api/v1/webhooks/whsec_…"
+    assert query["path"] == "/api/v1/events/stream?…"
+
+
+async def test_an_erasure_is_told_from_an_end(api, open_session, log_lines):
+    ended, erased = [(await open_session())["id"] for _ in range(2)]
+
+    await api.delete(f"/sessions/{ended}")
+    await api.delete(f"/sessions/{erased}", params={"mode": "purge"})
+
+    modes = {
+        record["path"].rpartition("/")[2]: record["mode"]
+        for record in map(json.loads, log_lines())
+        if record.get("method") == "DELETE"
+    }
+    assert modes == {ended: "end", erased: "purge"}
+
+
+async def test_a_stream_is_logged_when_it_opens_and_one_by_ticket_under_the_user_of_its_token(
+    app, client_of, settings, log_lines
+):
+    token = jwt.encode(claims(sub="eve", tenant="tenant-of-tickets"), settings.jwt_secret, algorithm="HS256")
+    async with client_of(app, token) as eve, client_of(app) as stranger:
+        ticket = (await eve.post("/api/v1/events/ticket")).json()["ticket"]
+        await stranger.head("/api/v1/events/stream", params={"ticket": ticket})
+
+    records = [record for record in map(json.loads, log_lines()) if record.get("tenant") == "tenant-of-tickets"]
+    assert [(record["method"], record["status"]) for record in records] == [("POST", 201), ("HEAD", 200)]
+    assert len({(record["issuer"], record["subject"]) for record in records}) == 1
+    assert records[0]["issuer"] == settings.jwt_issuer

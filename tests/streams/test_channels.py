@@ -20,8 +20,10 @@ from service.domain.errors import TooManyStreams, Unavailable
 from service.domain.share import STREAMS_MAX, STREAMS_PER_TENANT_MAX, Holder
 from service.domain.ticket import Credential
 from service.draining import Drain
+from service.handlers.key_uses import KeyUses
 from service.handlers.streaming import EventStream
 from service.metrics import Metrics
+from service.store.engine import Database
 from service.streams import Streams
 
 KEY = b"k" * 16
@@ -40,6 +42,7 @@ class Log:
         self.written = 0
         self.is_away = False
         self.failed = 0
+        self.event_bytes = 0
         self._turns = iter(turns)
 
     async def read(self, after: int, limit: int) -> list[Frame] | None:
@@ -49,7 +52,10 @@ class Log:
         if self.is_away:
             self.failed += 1
             raise Unavailable
-        frames = [Frame(n, b"%d," % n) for n in range(after + 1, min(self.written, after + limit) + 1)]
+        frames = [
+            Frame(n, b"%d," % n + b" " * self.event_bytes)
+            for n in range(after + 1, min(self.written, after + limit) + 1)
+        ]
         for _ in range(turns - turns // 2):  # what is written now is not in this answer
             await asyncio.sleep(0)
         return frames
@@ -57,6 +63,8 @@ class Log:
 
 class Trusting:
     """Holds every credential good."""
+
+    uses = KeyUses(Database("postgresql:///none", connections_max=1))
 
     async def still_holds(self, _: Credential) -> bool:
         return True
@@ -68,6 +76,7 @@ class Reader:
     def __init__(self, streams: Streams, source: Source, after: int) -> None:
         self.after = after
         self.sent = b""
+        self.pieces: list[int] = []
         self._hang_up = asyncio.Event()
         self._takes = asyncio.Event()
         self._takes.set()
@@ -75,7 +84,7 @@ class Reader:
             source, after, CREDENTIAL, streams=streams, authenticator=Trusting(), metrics=Metrics()  # type: ignore[arg-type]
         )  # fmt: skip
         answer: Any = stream.to_asgi_response()
-        self.serving = asyncio.create_task(answer({}, self._receive, self._send))
+        self.serving = asyncio.create_task(answer({"path": "/stream"}, self._receive, self._send))
 
     async def _receive(self) -> Any:
         await self._hang_up.wait()
@@ -84,6 +93,7 @@ class Reader:
     async def _send(self, message: Any) -> None:
         await self._takes.wait()
         self.sent += message.get("body", b"")
+        self.pieces.append(len(message.get("body", b"")))
         await asyncio.sleep(0)
 
     def takes_nothing(self) -> None:
@@ -93,7 +103,7 @@ class Reader:
     @property
     def positions(self) -> list[int]:
         _, _, told = self.sent.partition(b"\n\n")
-        return [int(number) for number in told.split(b",") if number.isdigit()]
+        return [int(number) for number in map(bytes.strip, told.split(b",")) if number.isdigit()]
 
     async def hang_up(self) -> None:
         self._hang_up.set()
@@ -239,6 +249,18 @@ async def test_a_reader_that_takes_nothing_holds_up_no_stop():
         await reader.serving
 
     assert streams.count == 0
+
+
+async def test_of_what_is_long_past_a_reader_that_takes_nothing_holds_a_part_alone():
+    streams, log = Streams(nobody_is_behind, Drain()), Log([])
+    log.written = 2 * PAGE_EVENTS
+    log.event_bytes = 2 * BUFFER_BYTES_MAX // PAGE_EVENTS
+    reader = Reader(streams, log, 0)
+    await until_quiet([reader], log.written)
+    await reader.hang_up()
+
+    assert reader.positions == list(range(1, log.written + 1))
+    assert max(reader.pieces) <= BUFFER_BYTES_MAX
 
 
 async def test_however_many_watch_there_is_one_read_for_all():
