@@ -17,7 +17,7 @@ from httptools import HttpParserError
 from prometheus_client import Counter
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout
+from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, TooManyConnections
 from service.draining import BEGINNING_SECONDS, Drain
 from service.handlers.admission import Admission
 from service.handlers.close_delimited import close_delimited, is_without_chunks
@@ -27,8 +27,13 @@ from service.handlers.refusing import refusing, written_out
 from service.handlers.upgrades import RequestParser
 from service.log import get_logger
 
+PIPELINED_MAX = 16
+"""Requests of one connection that wait behind the one that is being answered. A packet of 63 KB has 1,700, which cost
+4 MB and 30 ms before any is answered (measured); clients that send ahead send a few."""
+
+TOO_MANY_AT_ONCE = f"{PIPELINED_MAX} requests wait on this connection already; read their answers before you send more."
 TOO_LARGE = "The address and the headers are larger than any that make sense here"
-REFUSED = frozenset({"malformed", "head", "head_size", "too_many"})
+REFUSED = frozenset({"malformed", "head", "head_size", "too_many", "pipelined"})
 """Ends for which there is no line of a request: what came never was one, or none that is answered."""
 
 BROKEN_CHUNKS = "Its chunks, or what follows them, are not as RFC 9112 has them (section 7.1)"
@@ -129,9 +134,12 @@ class Connection(HttpToolsProtocol):
         """
         self._clear_deadline()
         error = error_in_head(self.parser.get_http_version(), self.headers)
+        is_too_many = error is None and len(self.pipeline) >= PIPELINED_MAX
+        if is_too_many:
+            error = TooManyConnections(TOO_MANY_AT_ONCE)
         if error is not None:
             self._is_deaf = True
-            self._count("malformed")
+            self._count("pipelined" if is_too_many else "malformed")
             self.app = cast("Any", refusing(error))  # in its turn, behind what was asked before it
         super().on_headers_complete()
         self._in_head = False

@@ -12,6 +12,7 @@ from sockets import NEVER, Client, Served
 from structlog.testing import capture_logs
 
 from service.handlers import slow_bodies
+from service.handlers.connections import PIPELINED_MAX
 from service.handlers.patience import Patience
 
 SOON = 0.2
@@ -130,6 +131,19 @@ async def test_what_is_no_http_gets_a_problem_and_is_closed(served, log_lines):
         assert await client.is_closed()
     (line,) = [line for line in map(json.loads, log_lines()) if "http" in line.get("component", "")]
     assert (line["event"], line["reason"], line["address"]) == ("connection.refused", "malformed", "127.0.0.1")
+
+
+async def test_requests_that_are_sent_ahead_are_answered_in_their_order_and_too_many_are_refused(served):
+    async with served() as server:
+        client = await server.connect()
+        each = b"GET /health/live HTTP/1.1\r\nHost: h\r\nX-Request-Id: %d\r\n\r\n"
+        await client.send(b"".join(each % number for number in range(100)))
+        answers = [await client.answer() for _ in range(1 + PIPELINED_MAX + 1)]
+
+        assert [status for status, _, _ in answers] == [200] * (1 + PIPELINED_MAX) + [429]
+        assert [headers["x-request-id"] for _, headers, _ in answers[:-1]] == [f"{n}" for n in range(1 + PIPELINED_MAX)]
+        assert await client.is_closed()
+        assert server.ended("pipelined") == 1
 
 
 @pytest.mark.parametrize("sent", [b"", b'{"agent_id":'])
