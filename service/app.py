@@ -13,6 +13,7 @@ from litestar.exceptions import HTTPException
 from service.blobs import BlobStore
 from service.cache import Cache
 from service.domain.errors import DomainError
+from service.domain.share import UPLOADS_MAX, UPLOADS_PER_TENANT_MAX, Shares
 from service.draining import Drain
 from service.handlers import (
     api_keys,
@@ -29,6 +30,7 @@ from service.handlers import (
     tool_calls,
     webhooks,
 )
+from service.handlers.attachments import UPLOADS
 from service.handlers.authentication import Authenticator
 from service.handlers.backlogs import Backlogs
 from service.handlers.bodies import BODY_BYTES_MAX, HoldfastRequest
@@ -41,6 +43,7 @@ from service.handlers.rate_limits import count_stranger
 from service.handlers.row_quota import RowQuota
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
+from service.places import Places
 from service.queue import Doorbell, RedisProbe, open_pool, open_queue
 from service.rates import Rates
 from service.resolver import Resolver
@@ -92,6 +95,7 @@ def create_app(settings: Settings) -> Edge:
         blobs=BlobStore(settings.storage_url, settings.files_folder),
         waker=waker,
         streams=streams,
+        uploads=Places(Shares(UPLOADS_MAX, UPLOADS_PER_TENANT_MAX), UPLOADS),
         cache=cache,
         resolver=Resolver(),
         row_quota=RowQuota(database, settings.tenant_rows_bytes),

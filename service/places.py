@@ -1,9 +1,10 @@
-"""The places of a process for what stays open, streams or waits, counted by tenant and by caller."""
+"""The places of a process for what stays open: streams, waits, uploads, counted by tenant and by caller."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar, assert_never
 
 import msgspec
@@ -74,6 +75,15 @@ class Places:
                 )
             case _:
                 assert_never(full)
+
+    @contextmanager
+    def held(self, holder: Holder) -> Iterator[None]:
+        """Hold a place for as long as the block runs; raises as `take` does."""
+        self.take(holder)
+        try:
+            yield
+        finally:
+            self.give_back(holder)
 
     def give_back(self, holder: Holder) -> None:
         """End what `take` began."""

@@ -288,6 +288,10 @@ class TooManyWaits(RateLimited):
     """You, or your tenant, wait for as many tool calls at once as one may; wait for fewer, or ask without waiting."""
 
 
+class TooManyUploads(RateLimited):
+    """You, or your tenant, send as many files at once to this process as one may; wait for one of them."""
+
+
 class RequestTimeout(DomainError):
     """The request did not come fast enough; send it again, and faster."""
 

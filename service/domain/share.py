@@ -1,7 +1,7 @@
 """How the places of a process are shared out: by tenant, and a tenant's by caller.
 
-A place is what a stream or a wait takes for as long as it is open. No tenant takes more than its share, and the last
-tenth of all places goes to tenants that have few, so that two large tenants do not shut out a third.
+A place is what a stream, a wait or an upload takes for as long as it is open. No tenant takes more than its share, and
+the last tenth of all places goes to tenants that have few, so that two large tenants do not shut out a third.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ STREAMS_MAX = 2000
 WAITS_MAX = 2000
 """Of one process: each holds a connection and a task, some 30 KiB, and all of them one read in 200 ms."""
 
+UPLOADS_MAX = 200
+"""Of one process: each holds a connection, and up to 5 MiB until they go to the store in one piece: 1 GB in all."""
+
 STREAMS_PER_TENANT_MAX = STREAMS_MAX // 2
 """Of one tenant in one process: half, so that no tenant takes all places, however many credentials it has."""
 
 WAITS_PER_TENANT_MAX = WAITS_MAX // 2
+"""Of one tenant in one process, as of streams."""
+
+UPLOADS_PER_TENANT_MAX = UPLOADS_MAX // 2
 """Of one tenant in one process, as of streams."""
 
 CALLER_PART = 0.5

@@ -14,6 +14,7 @@ from service.domain import errors
 from service.domain.attachment import ENDS, Attachment, refuse_download
 from service.domain.caller import Scope
 from service.domain.errors import AttachmentNotFound, AttachmentNotReady, SessionNotFound
+from service.domain.share import holder_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.connecting import reading
@@ -26,6 +27,7 @@ from service.handlers.parts import parts_of
 from service.handlers.uploads import receive
 from service.handlers.writing import Answer, cause_of, refusals_settled, write
 from service.ids import new_id
+from service.places import Wording
 from service.store import attachments as store
 from service.store import blobs as blob_rows
 from service.store.attachments import File, NewAttachment
@@ -36,6 +38,8 @@ PATH = "/sessions/{session_id:str}/attachments"
 ONE = PATH + "/{attachment_id:str}"
 FIRST = UUID(int=0)
 """Before every id."""
+
+UPLOADS = Wording("uploads", "try again when some of them have ended", errors.TooManyUploads)
 
 READING = [SessionNotFound, AttachmentNotFound]
 TEXT_MEDIA_TYPE = "text/plain; charset=utf-8"
@@ -59,6 +63,7 @@ THUMBNAIL_MEDIA_TYPE = "image/webp"
             errors.AttachmentTooLarge,
             errors.UnsupportedMediaType,
             errors.StorageFull,
+            errors.TooManyUploads,
         ],
     },
     operation_id="uploadAttachment",
@@ -69,8 +74,12 @@ async def upload_attachment(request: HoldfastRequest, session_id: FromPath[str])
     It is streamed into the store and hashed on its way. It is there for good when this answers; looking into it goes on
     in the background. A raw body is named by `Content-Disposition: attachment; filename*=UTF-8''…`.
     """
+    with parts_of(request).uploads.held(holder_of(caller_of(request))):
+        return await _upload(request, identifier(session_id, SessionNotFound))
+
+
+async def _upload(request: HoldfastRequest, wanted: UUID) -> Response[Attachment]:
     parts, caller = parts_of(request), caller_of(request)
-    wanted = identifier(session_id, SessionNotFound)
     key = new_key(new_id())
     async with refusals_settled(request), reading(request) as tx:
         session = await commands.begin_upload(

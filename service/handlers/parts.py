@@ -14,6 +14,7 @@ from service.handlers.backlogs import Backlogs
 from service.handlers.row_quota import RowQuota
 from service.handlers.waiting import Watch
 from service.metrics import Metrics
+from service.places import Places
 from service.queue import Doorbell, RedisProbe
 from service.rates import Rates
 from service.resolver import Resolver
@@ -38,6 +39,7 @@ class Parts(msgspec.Struct, frozen=True):
     blobs: BlobStore
     waker: Waker
     streams: Streams
+    uploads: Places
     cache: Cache
     resolver: Resolver
     row_quota: RowQuota

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from forms import BOUNDARY, FORM, Exchange, file_part, form, pieces
 
+from service.domain.caller import CallerKind
+from service.domain.share import UPLOADS_PER_TENANT_MAX, Holder
 from service.handlers import uploads
 
 KIBIBYTE = 1024
@@ -154,3 +156,37 @@ async def test_a_store_that_is_away_is_503_and_the_service_recovers(own_app, tmp
         (tmp_path / "elsewhere").rename(folder)
         assert (await own.api.get(f"{files}/{first.json()['id']}")).content == b"first"
         assert await own.left() == {"attachments": 1, "blobs": 1, "tenant_storage": 1, "objects": 1}
+
+
+async def test_one_upload_too_many_of_a_caller_is_refused_and_another_is_not(own_app):
+    async with own_app() as own:
+        parts = own.edge.app.state.parts
+        files = await own.open_session()
+        mine = Holder("t", CallerKind.SERVICE, "n")
+        for _ in range(UPLOADS_PER_TENANT_MAX // 2):
+            parts.uploads.take(mine)
+
+        refused = await own.api.post(files, content=b"words")
+        parts.uploads.give_back(mine)
+        taken = await own.api.post(files, content=b"words")
+
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
+            429,
+            "rate_limited",
+            "1",
+        )
+        assert refused.json()["detail"] == (
+            "You have 50 uploads open in this process, as many as one caller may; close some first."
+        )
+        assert taken.status_code == 201
+        assert parts.uploads.count == UPLOADS_PER_TENANT_MAX // 2 - 1
+
+
+async def test_an_upload_that_breaks_off_gives_its_place_back(own_app):
+    async with own_app() as own:
+        files = await own.open_session(max_attachment_size=KIBIBYTE)
+
+        refused = await own.api.post(files, content=b"x" * (KIBIBYTE + 1))
+
+        assert refused.status_code == 413
+        assert own.edge.app.state.parts.uploads.count == 0

@@ -23,6 +23,7 @@ REFUSAL_HEADERS: dict[type[DomainError], tuple[str, ...]] = {
     errors.RateLimited: RATE_HEADERS,
     errors.TooManyStreams: ("Retry-After",),
     errors.TooManyWaits: ("Retry-After",),
+    errors.TooManyUploads: ("Retry-After",),
     errors.RequestInProgress: ("Retry-After",),
     errors.UnsupportedPatch: ("Accept-Patch",),
 }
