@@ -33,6 +33,7 @@ class Limit(NamedTuple):
 REQUESTS = [
     Limit("body of a request", "service.handlers.bodies:BODY_BYTES_MAX", BYTES, "413 `payload_too_large`"),
     Limit("head of a request", "service.handlers.patience:Patience.head_bytes", BYTES, INVALID),
+    Limit("fields in the head of a request", "service.handlers.upgrades:HEAD_FIELDS_MAX", "", INVALID),
     Limit("requests that wait on one connection (pipelined)", "service.handlers.connections:PIPELINED_MAX", "", "429 `rate_limited`, and the end of the connection"),
     Limit("time for the head", "service.handlers.patience:Patience.head_seconds", SECONDS, "408 `request_timeout`"),
     Limit("fields behind a chunked body", "service.handlers.upgrades:TRAILER_BYTES_MAX", BYTES, INVALID),

@@ -13,7 +13,7 @@ from service.commands.tool_messages import append_tool_messages, concerns_others
 from service.domain.caller import Caller
 from service.domain.errors import InvalidReference, MessageNotFound, SessionNotFound, Unavailable
 from service.domain.event import Cause, EventType, NewEvent
-from service.domain.message import Message, MessageDraft
+from service.domain.message import Message, MessageDraft, scope_of
 from service.domain.policy import Judge
 from service.domain.session import Status, refusal_of_append
 from service.domain.tool_call import MESSAGE_DELETED
@@ -72,6 +72,7 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
 
     Raises:
         SessionNotFound, MessageNotFound.
+        InsufficientScope: naming what it takes to speak in the message's role.
     """
     locked = await sessions.lock(tx, caller, session_id)
     if locked is None:
@@ -79,6 +80,7 @@ async def delete_message(tx: Tx, caller: Caller, session_id: UUID, message_id: U
     _, message = await store.get(tx, caller, session_id, message_id)
     if message is None:
         raise MessageNotFound
+    caller.require(scope_of(message.role))
     if message.deleted_at is not msgspec.UNSET:
         return False
     await record_end(tx, caller.tenant_id, locked.session)

@@ -122,15 +122,18 @@ class Message(msgspec.Struct, frozen=True):
     deleted_at: datetime | UnsetType = UNSET
 
 
-def scope_of(draft: MessageDraft) -> Scope:
-    """The scope that it takes to say this. Tool calls come with the role `assistant`, results with `tool`."""
-    match draft.role:
+def scope_of(role: Role) -> Scope:
+    """The scope that it takes to say something in this role, or to take it back.
+
+    Tool calls come with the role `assistant`, results with `tool`.
+    """
+    match role:
         case Role.USER:
             return Scope.SESSIONS_WRITE
         case Role.ASSISTANT | Role.SYSTEM | Role.TOOL:
             return Scope.SESSIONS_ACT
         case _:
-            assert_never(draft.role)
+            assert_never(role)
 
 
 def attachments_of(draft: MessageDraft) -> list[UUID]:

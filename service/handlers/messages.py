@@ -178,7 +178,7 @@ def _speaker(request: HoldfastRequest, drafts: list[MessageDraft]) -> Caller:
         InsufficientScope: naming the scope that is missing.
     """
     caller = caller_of(request)
-    for scope in {scope_of(draft) for draft in drafts}:
+    for scope in {scope_of(draft.role) for draft in drafts}:
         caller.require(scope)
     return caller
 
@@ -257,7 +257,7 @@ async def get_message(
 
 @delete(
     "/sessions/{session_id:str}/messages/{message_id:str}",
-    before_request=requires(Scope.SESSIONS_WRITE),
+    before_request=requires(*SPEAKING),
     status_code=204,
     opt={REFUSALS: [SessionNotFound, MessageNotFound]},
     operation_id="deleteMessage",
@@ -268,7 +268,8 @@ async def delete_message(
     """Take a message's content away for good; its `seq` stays taken. Deleting it again changes nothing.
 
     Text and parts, the arguments and results of its tool calls, and the answers that were kept for an Idempotency-Key
-    go with it. It works in every state of the session; after the session's end no event tells of it.
+    go with it. It works in every state of the session; after the session's end no event tells of it. What the agent or
+    its system prompt said is taken back by credentials that may say it: with `sessions:act`.
     """
     caller, (wanted, wanted_message) = caller_of(request), _both(session_id, message_id)
 

@@ -167,7 +167,7 @@ async def _once(
         caller.tenant_id, caller.kind.value, caller.subject, request.method, request.scope["path"],
         request.scope["query_string"].decode("latin-1"), key,
     )  # fmt: skip
-    kept = await idempotency.claim(tx, key_id, caller.tenant_id, fingerprint)
+    kept = await idempotency.claim(tx, key_id, caller.tenant_id)
     if kept is None:
         answer = await effect(tx)
         await idempotency.keep(
@@ -175,21 +175,21 @@ async def _once(
             key_id,
             status=answer.status,
             headers=answer.headers,
-            body=sealed(seals, caller.tenant_id, key_id, key, answer.body),
+            body=sealed(seals, caller.tenant_id, key_id, key, fingerprint, answer.body),
             about=answer.about,
         )
         return answer, False
-    if kept.fingerprint != fingerprint:
-        raise IdempotencyKeyReused
     if kept.body is None and kept.is_about_items:
         raise erased("What the first answer to this Idempotency-Key showed has been deleted.")
     if kept.body is None:
         raise SessionNotFound("The session that this Idempotency-Key once opened or changed has been erased.")
     try:
-        body = opened(seals, caller.tenant_id, key_id, key, kept.body)
+        sent, body = opened(seals, caller.tenant_id, key_id, key, kept)
     except Unopened:
         LOG.warning("kept_answer.unopened", request_id=request.scope.get(REQUEST_ID_KEY))
         raise KeptAnswerLost from None
+    if sent != fingerprint:
+        raise IdempotencyKeyReused
     return Answer(status=kept.status, headers=kept.headers, body=body, about=About(session_id=kept.session_id)), True
 
 

@@ -18,9 +18,9 @@ KEPT_HOURS = 24
 CLAIM = Statement(
     sa.text(f"""
     INSERT INTO idempotency_keys (id, tenant_id, fingerprint, created_at)
-    VALUES (:id, :tenant_id, :fingerprint, statement_timestamp())
+    VALUES (:id, :tenant_id, '', statement_timestamp())
     ON CONFLICT (id) DO UPDATE
-        SET fingerprint = excluded.fingerprint, created_at = excluded.created_at,
+        SET fingerprint = '', created_at = excluded.created_at,
             session_id = NULL, message_ids = NULL, status = NULL, headers = NULL, body = NULL
         WHERE idempotency_keys.created_at < statement_timestamp() - interval '{KEPT_HOURS} hours'
     RETURNING true
@@ -44,14 +44,14 @@ STANDING = Statement(
 
 ERASE_ITEM = Statement(
     sa.text("""
-    UPDATE idempotency_keys SET body = NULL
+    UPDATE idempotency_keys SET body = NULL, fingerprint = ''
     WHERE session_id = :session_id AND message_ids @> ARRAY[CAST(:item_id AS uuid)]
     """).bindparams(sa.bindparam("session_id", type_=Id))
 )
 
 ERASE_SESSION = Statement(
     sa.text("""
-    UPDATE idempotency_keys SET body = NULL, headers = '{}', session_id = NULL, message_ids = NULL
+    UPDATE idempotency_keys SET body = NULL, fingerprint = '', headers = '{}', session_id = NULL, message_ids = NULL
     WHERE session_id = :session_id
     """).bindparams(sa.bindparam("session_id", type_=Id))
 )
@@ -70,6 +70,8 @@ FORGET = Statement(
 
 class Kept(msgspec.Struct, frozen=True):
     """The first answer to a key. `body` is None when what it told of has been deleted since.
+
+    `fingerprint`: SHA-256 of what was sent, where a version before kept it beside the answer; empty where it is in it.
 
     `session_id`: the session that it tells of; None: of none, or of one that has been erased.
     """
@@ -93,7 +95,7 @@ class About(msgspec.Struct, frozen=True):
     item_ids: list[UUID] | None = None
 
 
-async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Kept | None:
+async def claim(tx: Tx, key_id: bytes, tenant_id: str) -> Kept | None:
     """Take the key for this transaction; or the kept answer, when the key has been used already.
 
     A second request with the same key waits here until the first one commits or fails.
@@ -102,7 +104,7 @@ async def claim(tx: Tx, key_id: bytes, tenant_id: str, fingerprint: bytes) -> Ke
         RequestInProgress: the first one has not finished within the lock timeout.
     """
     try:
-        claimed = await tx.value(CLAIM, id=key_id, tenant_id=tenant_id, fingerprint=fingerprint)
+        claimed = await tx.value(CLAIM, id=key_id, tenant_id=tenant_id)
     except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError) as error:
         raise RequestInProgress from error
     if claimed:

@@ -297,7 +297,7 @@ async def test_a_deleted_file_leaves_its_words_nowhere(own_database: Database, c
     text, thumbnail = await announced(own_database, b"text"), await announced(own_database, b"thumbnail")
     file = await filed(own_database, caller, session.id, b"content", filename=f"{word}.txt", metadata={word: word})
     async with own_database.begin() as tx:
-        await idempotency.claim(tx, b"key", caller.tenant_id, b"f")
+        await idempotency.claim(tx, b"key", caller.tenant_id)
         about = About(session_id=session.id, item_ids=[file.id])
         await idempotency.keep(tx, b"key", status=201, headers={}, body=msgspec.json.encode(file), about=about)
     found = {"properties": {"language": word}, "content_type": "text/plain"}

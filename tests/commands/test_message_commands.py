@@ -53,7 +53,7 @@ async def test_a_deleted_message_leaves_its_words_nowhere(own_database: Database
     session = await opened(own_database, caller)
     draft = MessageDraft(content=f"{word} text", metadata={word: word}, usage=Usage(input_tokens=123_454_321))
     async with own_database.begin() as tx:
-        await idempotency.claim(tx, b"key", caller.tenant_id, b"f")
+        await idempotency.claim(tx, b"key", caller.tenant_id)
         first, second = await append_messages(tx, caller, session.id, [draft, MessageDraft(content="harmless")], CAUSE)
         answer, about = msgspec.json.encode([first, second]), About(session.id, [first.id, second.id])
         await idempotency.keep(tx, b"key", status=201, headers={}, body=answer, about=about)
@@ -134,7 +134,7 @@ async def test_a_deleted_result_is_gone_from_the_kept_answers_that_show_its_call
     draft = MessageDraft(role=Role.TOOL, content=word, tool_call_id=str(call.id))
     async with own_database.begin() as tx:
         (result,) = await append_messages(tx, caller, session.id, [draft], CAUSE)
-        await idempotency.claim(tx, b"key", caller.tenant_id, b"f")
+        await idempotency.claim(tx, b"key", caller.tenant_id)
         about = About(session.id, [call.message_id, call.id])
         await idempotency.keep(tx, b"key", status=200, headers={}, body=word.encode(), about=about)
 

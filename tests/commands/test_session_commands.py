@@ -284,7 +284,7 @@ async def test_a_purged_session_leaves_no_row_anywhere(database: Database, calle
         async with database.begin() as tx:
             await delete_message(tx, caller, session.id, message.id, CAUSE)
             key = session.id.bytes * 2
-            await idempotency.claim(tx, key, caller.tenant_id, b"f")
+            await idempotency.claim(tx, key, caller.tenant_id)
             await idempotency.keep(tx, key, status=200, headers={}, body=b"x", about=About(session_id=session.id))
         await query(database, WATCHED_AND_DELIVERED, caller.tenant_id, session.id)
     before = await rows_of(database, kept.id)

@@ -5,7 +5,7 @@ import pytest
 from service.domain.caller import Caller, CallerKind, Scope
 from service.domain.errors import InsufficientScope
 from service.domain.event import ActorKind, Cause
-from service.domain.message import MessageDraft, Role
+from service.domain.message import Role
 from service.domain.message import scope_of as scope_of_message
 from service.domain.tool_call import Action
 from service.domain.tool_call import scope_of as scope_of_action
@@ -54,7 +54,7 @@ def test_an_event_names_who_caused_it_and_by_which_request(kind: CallerKind):
 
 
 def test_who_writes_speaks_as_a_user_and_who_acts_as_the_agent():
-    needed = {role: scope_of_message(MessageDraft(role=role, content="x")) for role in Role}
+    needed = {role: scope_of_message(role) for role in Role}
 
     assert {role for role in Role if needed[role] is Scope.SESSIONS_WRITE} == {Role.USER}
     assert {*needed.values()} == {Scope.SESSIONS_WRITE, Scope.SESSIONS_ACT}

@@ -53,6 +53,22 @@ async def test_a_guessed_key_does_not_open_an_answer_from_its_row_alone(api, ten
             guessed.decrypt(body[start : start + 12], body[start + 12 :], None)
 
 
+@pytest.mark.parametrize("erase", ["nothing", "message", "session"])
+async def test_short_words_are_not_guessed_from_the_digest_of_their_request(api, open_session, tenant, sql, erase):
+    session = await open_session()
+    path = f"/sessions/{session['id']}"
+    said = await api.post(f"{path}/messages", json={"content": "my pin is 2391"}, headers=HEADERS)
+    if erase == "message":
+        await api.delete(f"{path}/messages/{said.json()['id']}")
+    if erase == "session":
+        await api.delete(path, params={"mode": "purge"})
+    (row,) = await sql("SELECT * FROM idempotency_keys WHERE tenant_id = :tenant", tenant=tenant)
+
+    kept = b"".join(value for value in row.values() if isinstance(value, bytes))
+    assert b"2391" not in kept
+    assert hashlib.sha256(said.request.content).digest() not in kept
+
+
 async def test_an_answer_that_was_put_into_another_row_is_not_shown(api, tenant, sql):
     """Another route's, of the same caller and with the same key: no seal of the caller's own tells them apart."""
     await api.post("/api-keys", json={"name": "n"}, headers=HEADERS)
@@ -68,8 +84,9 @@ async def test_an_answer_that_was_put_into_another_row_is_not_shown(api, tenant,
 async def test_an_answer_of_a_version_before_the_secret_is_still_given(api, tenant, sql):
     made = await api.post("/api-keys", json={"name": "n"}, headers=HEADERS)
     await sql(
-        "UPDATE idempotency_keys SET body = :body WHERE tenant_id = :tenant",
+        "UPDATE idempotency_keys SET body = :body, fingerprint = :fingerprint WHERE tenant_id = :tenant",
         body=sealed_as_before(made.content),
+        fingerprint=hashlib.sha256(made.request.content).digest(),
         tenant=tenant,
     )
 

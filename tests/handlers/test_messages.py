@@ -191,3 +191,21 @@ async def test_a_message_of_another_session_is_not_found_here(api, path, open_se
 
     assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "message_not_found")] * 2
     assert (await api.get(f"{elsewhere}/{other['id']}")).json() == other
+
+
+async def test_a_user_takes_back_its_own_words_and_neither_the_prompt_nor_what_the_agent_does(
+    api, app, tenant, make_key, client_of
+):
+    opened = await api.post(
+        "/sessions", json={"agent_id": "a", "user_id": "ada", "activate": True, "system_prompt": "Be careful"}
+    )
+    path = f"/sessions/{opened.json()['id']}/messages"
+    call = {"role": "assistant", "content": "", "tool_calls": [{"tool_name": "t"}]}
+    said = [(await api.post(path, json=body)).json()["id"] for body in (call, {"content": "mine"})]
+    (prompt,) = [entry["id"] for entry in (await api.get(path)).json()["data"] if entry["role"] == "system"]
+    async with client_of(app, await make_key(tenant, "sessions:read", "sessions:write", user="ada")) as ada:
+        answers = [await ada.delete(f"/api/v1{path}/{id_}") for id_ in (prompt, *said)]
+
+    assert [answer.status_code for answer in answers] == [403, 403, 204]
+    assert {answer.json()["required_scope"] for answer in answers[:2]} == {"sessions:act"}
+    assert [entry["role"] for entry in (await api.get(path)).json()["data"]] == ["assistant", "system"]

@@ -1,10 +1,10 @@
-"""Fields behind a chunked body (RFC 9112, section 7.1.2): they mean nothing here, and are not kept."""
+"""Fields of a head, of which there are not too many, and of a trailer (RFC 9112, 7.1.2), which mean nothing here."""
 
 from __future__ import annotations
 
 import json
 
-from service.handlers.upgrades import FIELD_BYTES, TRAILER_BYTES_MAX
+from service.handlers.upgrades import FIELD_BYTES, HEAD_FIELDS_MAX, TRAILER_BYTES_MAX
 
 BODY = json.dumps({"agent_id": "a"}).encode()
 CHUNKS = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
@@ -16,6 +16,19 @@ ENDLESS = FIELD * (MOST + 2)
 
 async def chunked(client, method, path):
     await client.begin(method, path, Transfer_Encoding="chunked", Content_Type="application/json")
+
+
+async def test_a_head_has_a_hundred_fields_and_no_more(served):
+    async with served() as server:
+        client = await server.connect()
+        head = b"GET /health/live HTTP/1.1\r\nHost: h\r\n"
+        await client.send(head + FIELD * (HEAD_FIELDS_MAX - 1) + b"\r\n")
+        fitting, _, _ = await client.answer()
+        await client.send(head + FIELD * (HEAD_FIELDS_MAX + 1))  # and no end of it
+        refused, headers, _ = await client.answer()
+
+        assert (fitting, refused, headers["connection"]) == (200, 400, "close")
+        assert await client.is_closed()
 
 
 async def test_a_field_behind_the_body_is_none_of_the_head(served):

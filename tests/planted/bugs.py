@@ -139,7 +139,7 @@ KEPT_ANSWER_UNUSED = Bug(
         Edit(
             "service/handlers/writing.py",
             "    if kept is None:\n        answer = await effect(tx)\n",
-            "    if kept is None or kept.fingerprint == fingerprint:\n        answer = await effect(tx)\n",
+            "    if kept is None or kept.body is not None:\n        answer = await effect(tx)\n",
         ),
     ),
     ("tests/handlers/test_idempotency.py::test_a_repeated_request_gets_the_first_answer_and_has_no_second_effect",),

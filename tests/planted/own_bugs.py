@@ -507,8 +507,8 @@ OF_OUR_OWN = (
         (
             Edit(
                 "service/handlers/kept_answers.py",
-                "return seals.seal(place_of_answer(tenant_id, key_id), encrypted(_key_of_caller(key), body, NOTHING))",
-                "return encrypted(_key_of_caller(key), body, NOTHING)",
+                "return seals.seal(place_of_answer(tenant_id, key_id), encrypted(",
+                "return (encrypted(",
             ),
         ),
         ("tests/handlers/test_kept_answer_seals.py::test_a_guessed_key_does_not_open_an_answer_from_its_row_alone",),
@@ -625,7 +625,7 @@ OF_OUR_OWN = (
         (
             Edit(
                 "service/handlers/messages.py",
-                "    for scope in {scope_of(draft) for draft in drafts}:\n        caller.require(scope)\n",
+                "    for scope in {scope_of(draft.role) for draft in drafts}:\n        caller.require(scope)\n",
                 "",
             ),
         ),

@@ -16,7 +16,6 @@ from service.store.engine import Database
 from service.store.idempotency import About, Kept
 
 RACERS, KEYS = 10, 20
-FINGERPRINT = b"f" * 32
 
 
 def new_key() -> bytes:
@@ -26,7 +25,7 @@ def new_key() -> bytes:
 async def answered_once(database: Database, caller: Caller, key: bytes, body: bytes) -> Kept | None:
     """Do something under a key and keep an answer; or give back the answer that was kept."""
     async with database.begin() as tx:
-        kept = await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
+        kept = await idempotency.claim(tx, key, caller.tenant_id)
         if kept is None:
             session, _ = await open_session(tx, caller, opening(), CAUSE)
             await idempotency.keep(
@@ -71,7 +70,7 @@ async def test_a_key_whose_first_request_failed_is_free(database: Database, call
 
     async def fail() -> None:
         async with database.begin() as tx:
-            await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
+            await idempotency.claim(tx, key, caller.tenant_id)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -92,9 +91,9 @@ async def test_a_kept_answer_is_given_for_24_hours_and_then_the_key_is_new(datab
 
     rows = await query(database, "SELECT id FROM sessions WHERE tenant_id = $1 ORDER BY created_at", caller.tenant_id)
     first, third = [row["id"] for row in rows]
-    assert kept == Kept(FINGERPRINT, 201, {"A": "b"}, b"first", session_id=first, is_about_items=False)
+    assert kept == Kept(b"", 201, {"A": "b"}, b"first", session_id=first, is_about_items=False)
     assert renewed is None
-    assert again == Kept(FINGERPRINT, 201, {"A": "b"}, b"third", session_id=third, is_about_items=False)
+    assert again == Kept(b"", 201, {"A": "b"}, b"third", session_id=third, is_about_items=False)
 
 
 async def test_of_racers_on_a_key_past_its_day_one_has_an_effect(database: Database, caller: Caller):
@@ -111,7 +110,7 @@ async def test_of_racers_on_a_key_past_its_day_one_has_an_effect(database: Datab
 async def test_a_claim_that_was_never_answered_is_in_progress(database: Database, caller: Caller):
     key = new_key()
     async with database.connect() as tx:
-        await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
+        await idempotency.claim(tx, key, caller.tenant_id)
 
     with pytest.raises(RequestInProgress):
         await answered_once(database, caller, key, b"")
@@ -140,7 +139,7 @@ async def test_a_key_that_is_claimed_right_now_is_not_forgotten(own_database: Da
     await age(own_database, key, "25 hours")
 
     async with own_database.begin() as claiming:
-        assert await idempotency.claim(claiming, key, caller.tenant_id, FINGERPRINT) is None
+        assert await idempotency.claim(claiming, key, caller.tenant_id) is None
         async with own_database.begin() as forgetting:
             assert await idempotency.forget(forgetting, 10) == 0
         await idempotency.keep(claiming, key, status=200, headers={}, body=b"renewed", about=About())
@@ -162,12 +161,12 @@ async def test_erasing_a_message_or_file_takes_only_the_answers_that_showed_it(d
     }
     async with database.begin() as tx:
         for name, key in keys.items():
-            await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
+            await idempotency.claim(tx, key, caller.tenant_id)
             await idempotency.keep(tx, key, status=201, headers={}, body=b"words", about=abouts[name])
         await idempotency.erase_item(tx, session.id, shown)
         bodies = {}
         for name, key in keys.items():
-            kept = await idempotency.claim(tx, key, caller.tenant_id, FINGERPRINT)
+            kept = await idempotency.claim(tx, key, caller.tenant_id)
             assert kept is not None
             bodies[name] = kept.body
 
