@@ -178,3 +178,30 @@ def test_an_audit_that_found_something_or_could_learn_nothing_fails(packages: li
     with pytest.raises(module.RunError, match=said):
         module.verdict_on(packages)
     assert module.verdict_on([{"name": "a", "version": "1", "vulns": []}]) == "No known advisories of 1 packages"
+
+
+@pytest.mark.parametrize(
+    ("memory", "available", "is_used"),
+    [("room", 4 * 1024**2, True), ("room", 1024**2, False), ("missing", 4 * 1024**2, False)],
+)
+def test_temporary_files_lie_in_memory_where_there_is_room(
+    runner: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: str, available: int, is_used: bool
+) -> None:
+    (tmp_path / "room").mkdir()
+    read_text = Path.read_text
+    monkeypatch.setattr(runner, "MEMORY", tmp_path / memory)
+    monkeypatch.setattr(runner.os, "statvfs", lambda path: Room(path.stat()))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path: f"MemAvailable: {available} kB\n" if path.name == "meminfo" else read_text(path)
+    )
+
+    assert runner.has_room_in_memory() is is_used
+
+
+class Room:
+    """A file system with 8 GiB."""
+
+    f_bavail, f_frsize, f_flag = 8 * 1024**2, 1024, 0
+
+    def __init__(self, _: object) -> None:
+        """Of a folder that is there."""
