@@ -7,7 +7,9 @@ the budget says: a broken client locks out nobody who works behind the same addr
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -38,6 +40,9 @@ class LookUps:
         self._misses = None if rate is None else windows_of(rate)
         self._missed: dict[bytes, float] = {}
         """Digest of what was looked up, and until when it counts as missing; the oldest first."""
+        self._under_way: Counter[str] = Counter()
+        self._ended: dict[str, asyncio.Event] = {}
+        """Where some wait for a look-up of their address to end."""
 
     async def find(self, digest: bytes, address: str | None, look: Callable[[], Awaitable[T | None]]) -> T | None:
         """What `look` finds for the credentials with this digest; None: nothing, now or a moment ago.
@@ -50,25 +55,40 @@ class LookUps:
         if self._missed.get(digest, now) > now:
             return None
         site = site_of(address)
-        self._take(site, now)
+        await self._take(site)
         is_missing = False
+        self._under_way[site] += 1
         try:
             found = await look()
             is_missing = found is None
         finally:
             if not is_missing and self._misses is not None:
                 self._misses.give_back(site)
+            self._end(site)
         if is_missing:
             self._remember(digest)
         return found
 
-    def _take(self, site: str, now: float) -> None:
-        """Take a place of the budget before the look-up, so that those at once are not more than those in a row."""
-        if self._misses is None:
-            return
-        standing = self._misses.hit(site, now)
-        if not standing.allowed:
-            raise NotLookedUp(standing)
+    async def _take(self, site: str) -> None:
+        """Take a place of the budget before the look-up, so that those at once are not more than those in a row.
+
+        While look-ups under way hold the last places, wait for them: they may be good, and give their places back.
+        """
+        while self._misses is not None:
+            standing = self._misses.hit(site, time.monotonic())
+            if standing.allowed:
+                return
+            if not self._under_way[site]:
+                raise NotLookedUp(standing)
+            await self._ended.setdefault(site, asyncio.Event()).wait()
+
+    def _end(self, site: str) -> None:
+        self._under_way[site] -= 1
+        if not self._under_way[site]:
+            del self._under_way[site]
+        ended = self._ended.pop(site, None)
+        if ended is not None:
+            ended.set()
 
     def _remember(self, digest: bytes) -> None:
         self._missed.pop(digest, None)

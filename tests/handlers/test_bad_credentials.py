@@ -10,6 +10,7 @@ import httpx2
 import jwt
 import msgspec
 import pytest
+from eventually import until
 from issuers import claims
 from ports import free_port
 
@@ -173,6 +174,37 @@ async def test_the_limit_can_be_switched_off(guarded, site):
 
     assert {answer.status_code for answer in answers} == {401}
     assert not any("ratelimit-limit" in answer.headers for answer in answers)
+
+
+async def test_good_keys_that_come_all_at_once_wait_for_each_other_and_are_all_found():
+    look_ups, may_end, looking = LookUps(f"{LIMIT}/hour"), asyncio.Event(), 0
+
+    async def look() -> str:
+        nonlocal looking
+        looking += 1
+        await may_end.wait()
+        return "found"
+
+    asking = [asyncio.create_task(look_ups.find(b"%d" % number, "192.0.2.1", look)) for number in range(3 * LIMIT)]
+    await until(lambda: looking == LIMIT)
+    may_end.set()
+
+    assert await asyncio.gather(*asking) == ["found"] * 3 * LIMIT
+
+
+async def test_made_up_keys_that_come_all_at_once_are_looked_up_no_more_often():
+    look_ups, looking = LookUps(f"{LIMIT}/hour"), 0
+
+    async def look() -> None:
+        nonlocal looking
+        looking += 1
+        await asyncio.sleep(0)
+
+    asking = [look_ups.find(b"%d" % number, "192.0.2.1", look) for number in range(3 * LIMIT)]
+    found = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert looking == LIMIT
+    assert [type(each) for each in found] == [type(None)] * LIMIT + [NotLookedUp] * 2 * LIMIT
 
 
 async def test_a_look_up_that_could_not_be_made_uses_nothing_up():
