@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
+from service.domain.file_words import FileWords
 
-def text_of(value: Any, files: Mapping[str, str]) -> str:
-    """A stored content or result as text: text and attachment parts as lines, everything else as JSON.
 
-    `files`: by the id of each file, the words that stand for it.
-    """
+def text_of(value: Any, files: FileWords) -> str:
+    """A stored content or result as text: text and attachment parts as lines, everything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(_is_part(part) for part in value):
@@ -30,11 +28,11 @@ def _is_part(value: Any) -> bool:
             return False
 
 
-def _part_text(part: dict[str, Any], files: Mapping[str, str]) -> str:
+def _part_text(part: dict[str, Any], files: FileWords) -> str:
     match part["type"]:
         case "text":
             return str(part["text"])
         case "attachment":
-            return files.get(part["attachment_id"], "[attachment]")
+            return files.next_for(part["attachment_id"])
         case _:
             return json.dumps(part["data"], ensure_ascii=False)

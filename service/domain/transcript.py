@@ -22,16 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, assert_never
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET
 
-from service.domain.attachment import Attachment
 from service.domain.call_ids import CallIds
 from service.domain.content_text import text_of
+from service.domain.file_words import FileWords
 from service.domain.message import Message, Role
 from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
 from service.domain.tool_name import shown_name
@@ -39,10 +37,6 @@ from service.domain.tool_name import shown_name
 EMPTY = "(empty)"
 CUT = "(the conversation began earlier)"
 BEGINS = "(the assistant speaks first)"
-
-NO_TEXTS: Mapping[UUID, str] = MappingProxyType({})
-NO_FILES: Mapping[str, str] = MappingProxyType({})
-"""Files by their id: the words that stand for each in a transcript."""
 
 
 class Format(StrEnum):
@@ -73,10 +67,10 @@ class _Turn(msgspec.Struct, frozen=True):
     calls: list[tuple[ToolCall, str]]
 
 
-def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, str] = NO_TEXTS) -> Transcript:
+def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, str] | None = None) -> Transcript:
     """`messages` (oldest first, without tombstones) in the format that is wanted.
 
-    `texts`: what stands in files, by their id; of the others the name is told.
+    `texts`: what stands in files, by their id, told where each is first named; of the others the name is told.
     """
     turns = _turns(messages, texts)
     match wanted:
@@ -90,16 +84,16 @@ def transcript_of(messages: list[Message], wanted: Format, texts: Mapping[UUID, 
             assert_never(wanted)
 
 
-def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
+def _turns(messages: list[Message], texts: Mapping[UUID, str] | None) -> list[_Turn]:
     """Every message but those of tools: their text stands behind the call that it completes or tells of."""
-    files = {str(file.id): _file_text(file, texts) for message in messages for file in message.attachments}
-    results = {message.tool_call_id: _text(message, files) for message in messages if message.role is Role.TOOL}
+    files = FileWords((file for message in messages for file in message.attachments), texts)
+    results = {message.tool_call_id: message for message in messages if message.role is Role.TOOL}
     return [
         _Turn(
             message.role,
             _text(message, files),
             [
-                (call, results.get(str(call.id), "") if _is_said(call, results) else result_of(call, files))
+                (call, _text(results[str(call.id)], files) if _is_said(call, results) else result_of(call, files))
                 for call in message.tool_calls
             ],
         )
@@ -108,28 +102,18 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
     ]
 
 
-def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
+def _is_said(call: ToolCall, results: Mapping[str | None, Message]) -> bool:
     """Whether a tool's message stands in the result's place: the result itself, or words about why there is none."""
     return call.status in {CallStatus.COMPLETED, *ENDED_WITHOUT_RESULT} and str(call.id) in results
 
 
-def _file_text(file: Attachment, texts: Mapping[UUID, str]) -> str:
-    """The file's name on one line, and behind it what stands in the file, where that is wanted."""
-    if file.deleted_at is not UNSET:
-        return "[deleted attachment]"
-    name = " ".join(file.filename.split())
-    if file.id not in texts:
-        return f"[attachment: {name}]"
-    return f"[attachment: {name}]\n{texts[file.id]}\n[end of {name}]"
-
-
-def result_of(call: ToolCall, files: Mapping[str, str] = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
+def result_of(call: ToolCall, files: FileWords | None = None) -> str:  # noqa: PLR0911 - one for each status
     """What a model is told of a call: its result, or why there is none."""
     match call.status:
         case CallStatus.COMPLETED:
             if call.result is None:
                 return "(the result was deleted)"
-            return text_of(msgspec.json.decode(call.result), files)
+            return text_of(msgspec.json.decode(call.result), files or FileWords())
         case CallStatus.FAILED:
             return f"The tool call failed: {call.error}"
         case CallStatus.REJECTED:
@@ -150,12 +134,12 @@ def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _text(message: Message, files: Mapping[str, str]) -> str:
+def _text(message: Message, files: FileWords) -> str:
     """A message's content, and a line for each attachment of it that no part of the content places."""
     content = msgspec.json.decode(message.content)
     placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
-    others = [files[str(file.id)] for file in message.attachments if str(file.id) not in placed]
     text = text_of(content, files)
+    others = [files.next_for(str(file.id)) for file in message.attachments if str(file.id) not in placed]
     return "\n".join([text, *others] if text else others)
 
 

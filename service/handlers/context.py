@@ -78,7 +78,8 @@ async def get_context(
         ),
     ] = CONTEXT_MESSAGES_DEFAULT,
     files: Annotated[
-        Files, QueryParameter(name="attachments", description="`text`: what was found in them, in their place.")
+        Files,
+        QueryParameter(name="attachments", description="`text`: what was found in them, where each is first named."),
     ] = Files.NAME,
     max_attachment_chars: Annotated[
         int, QueryParameter(ge=1, le=FILE_CHARACTERS_MAX, description="Of each file's text, from its beginning.")
