@@ -1,7 +1,8 @@
 """Answers that are made whole: each waits until the app is through with its request, and only then is sent.
 
 So while a client takes its answer, or does not, the answer is all that its request still holds: its body, the rows that
-were read for it and the objects they became are gone. A stream or a file, which comes in pieces, passes as it comes.
+were read for it and the objects they became are gone. A stream or a file, which comes in pieces, passes as it comes; so
+does an answer without a body, because that of an empty file is one, and the framework waits for its end.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class WholeAnswer:
         """What the app sends to."""
         if message["type"] == "http.response.start":
             self._start = message
-        elif self._start is not None and not message.get("more_body", False):
+        elif self._start is not None and message.get("body") and not message.get("more_body", False):
             self._body = message
         else:
             if self._start is not None:
