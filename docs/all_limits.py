@@ -57,6 +57,7 @@ CONVERSATIONS = [
     Limit("pattern", "service.domain.session:ToolPattern", CHARACTERS, INVALID, why="As long as the name of a tool."),
     Limit("system prompt of a session", "service.domain.session:SystemPrompt", CHARACTERS, INVALID, why="More than models take as instructions."),
     Limit("messages in a batch", "service.domain.message:BATCH_MESSAGES_MAX", "", INVALID),
+    Limit("files that the messages of a batch name", "service.domain.message:BATCH_FILES_MAX", "", INVALID),
     Limit("parts of a message", "service.domain.message:PARTS_MAX", "", INVALID),
     Limit("text of a message", "service.domain.message:TEXT_CHARACTERS_MAX", CHARACTERS, INVALID),
     Limit("tool calls of a message", "service.domain.tool_call:CALLS_PER_MESSAGE_MAX", "", INVALID),
@@ -75,6 +76,7 @@ READING = [
     Limit("context", "service.handlers.context:CONTEXT_BYTES_MAX", BYTES, "the oldest messages are left out"),
     Limit("system's messages of a context", "service.handlers.context:SYSTEM_BYTES_MAX", BYTES, "the oldest of them are left out"),
     Limit("texts of files in a context", "service.handlers.context:FILES_CHARACTERS_MAX", CHARACTERS, "the other files show their names"),
+    Limit("names of files in a context", "service.domain.file_words:NAMES_CHARACTERS_MAX", CHARACTERS, "`[attachment]` stands for the others"),
 ]
 
 FILES = [
@@ -100,7 +102,11 @@ OPEN = [
     Limit("requests under way of one client behind a trusted proxy", "service.settings:Settings.address_connections", "", "429 `rate_limited`"),
     Limit("connection without a request", "service.__main__:KEEP_ALIVE_SECONDS", SECONDS, CLOSED),
     Limit("the same while three quarters of all connections are taken", "service.handlers.patience:Patience.crowded_seconds", SECONDS, CLOSED),
-    Limit("answer that its client does not take", "service.handlers.patience:Patience.unread_seconds", SECONDS, CLOSED),
+    Limit("16 KiB of an answer that its client does not take", "service.handlers.patience:Patience.unread_seconds", SECONDS, CLOSED),
+    Limit("a whole answer, beyond that: for each second", "service.handlers.patience:Patience.answer_bytes_per_second", BYTES, CLOSED),
+    Limit("answers of a web process that their clients have not taken", "service.unsent:UNSENT_BYTES_MAX", BYTES, "503 `unavailable`"),
+    Limit("answers to one tenant in a web process that it has not taken", "service.unsent:UNSENT_BYTES_PER_TENANT_MAX", BYTES, "429 `rate_limited`"),
+    Limit("answers to one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),
     Limit("streams of a web process", "service.domain.share:STREAMS_MAX", "", "503 `unavailable`"),
     Limit("streams of one tenant in a web process", "service.settings:Settings.tenant_streams", "", "429 `rate_limited`"),
     Limit("streams of one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),
@@ -112,7 +118,7 @@ OPEN = [
     Limit("waits of a web process", "service.domain.share:WAITS_MAX", "", "503 `unavailable`"),
     Limit("waits of one tenant in a web process", "service.settings:Settings.tenant_waits", "", "429 `rate_limited`"),
     Limit("waits of one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),
-    Limit("last places for streams, for waits and for uploads that are kept for tenants with few", "service.domain.share:RESERVE_PART", "of all", "503 `unavailable` for tenants with more"),
+    Limit("last places for streams, waits and uploads, and last bytes of answers, that are kept for tenants with few", "service.domain.share:RESERVE_PART", "of all", "503 `unavailable` for tenants with more"),
     Limit("places that a tenant with few has less than", "service.domain.share:FEW_PART", "of the reserve", "it has no part in the reserve"),
     Limit("one wait (`?wait=`)", "service.handlers.waiting:WAIT_SECONDS_MAX", SECONDS, INVALID),
 ]

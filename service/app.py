@@ -52,6 +52,7 @@ from service.settings import Settings, Switch, required_secrets
 from service.store import copies
 from service.store.engine import Database
 from service.streams import Streams
+from service.unsent import UnsentBytes
 from service.wakeups import Listener, Waker
 
 API_PATH = "/api/v1"
@@ -77,6 +78,8 @@ def create_app(settings: Settings) -> Edge:
     waker = Waker(redis, here=streams.wake, failures=metrics.wakeup_failures)
     listener = Listener(redis, own_name=waker.name, on_wake=streams.wake, on_change=streams.set_listening)
     metrics.streams.set_function(lambda: streams.count)
+    unsent = UnsentBytes()
+    metrics.unsent_bytes.set_function(lambda: unsent.count)
     cache = Cache(
         open_pool(settings.redis_url, None),
         partial(copies.read_secret, database),
@@ -100,6 +103,7 @@ def create_app(settings: Settings) -> Edge:
         resolver=Resolver(),
         row_quota=RowQuota(database, settings.tenant_rows_bytes),
         seals=seals,
+        unsent=unsent,
         rates=_rates(settings, metrics),
     )
 
@@ -161,7 +165,7 @@ def create_app(settings: Settings) -> Edge:
         logging_config=None,
     )
     cross_origin = CrossOrigin(settings.origins) if settings.origins else None
-    return Edge(app, metrics, drain, cross_origin, settings.metrics_port)
+    return Edge(app, metrics, drain, unsent, cross_origin, settings.metrics_port)
 
 
 def _rates(settings: Settings, metrics: Metrics) -> Rates | None:

@@ -27,6 +27,9 @@ class Metrics:
             "holdfast_wakeup_failures", "Wake-ups of streams that Redis did not take.", registry=self.registry
         )
         self.connections = Gauge("holdfast_connections", "Connections that are open.", registry=self.registry)
+        self.unsent_bytes = Gauge(
+            "holdfast_unsent_bytes", "Bytes of answers that wait for their clients.", registry=self.registry
+        )
         self.connections_ended = Counter(
             "holdfast_connections_ended",
             "Connections that were closed on clients, by what was too slow or too much.",

@@ -43,6 +43,7 @@ SUPPORT = {
     "seals",
     "settings",
     "streams",
+    "unsent",
     "wakeups",
 }
 DOORS: dict[str, set[str]] = {
@@ -85,6 +86,7 @@ DOORS: dict[str, set[str]] = {
     "channels": {"domain", "log"},
     "draining": set(),
     "places": {"domain"},
+    "unsent": {"domain"},
     "streams": {"channels", "domain", "draining", "log", "places"},
     "pipelining": set(),
     "rates": {"log", "pipelining"},

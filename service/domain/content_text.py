@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from service.domain.shown_files import ShownFiles
+from service.domain.file_words import FileWords
 
 
-def text_of(value: Any, files: ShownFiles) -> str:
+def text_of(value: Any, files: FileWords) -> str:
     """A stored content or result as text: text and attachment parts as lines, everything else as JSON.
 
     `files` has the words that stand for each file.
@@ -31,11 +31,11 @@ def _is_part(value: Any) -> bool:
             return False
 
 
-def _part_text(part: dict[str, Any], files: ShownFiles) -> str:
+def _part_text(part: dict[str, Any], files: FileWords) -> str:
     match part["type"]:
         case "text":
             return str(part["text"])
         case "attachment":
-            return files.words_for(part["attachment_id"])
+            return files.next_for(part["attachment_id"])
         case _:
             return json.dumps(part["data"], ensure_ascii=False)

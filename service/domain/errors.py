@@ -280,6 +280,10 @@ class TooManyStreams(RateLimited):
     """You, or your tenant, have as many streams open in this process as one may have; close one first."""
 
 
+class TooMuchUnread(RateLimited):
+    """You, or your tenant, have not taken the answers that you have asked for; read those first, then ask on."""
+
+
 class TooManyConnections(RateLimited):
     """Your address has as many connections as one address may have; close some first."""
 

@@ -29,6 +29,9 @@ BATCH_MESSAGES_MAX = 100
 PARTS_MAX = 100
 """More parts than any provider's message format takes."""
 
+BATCH_FILES_MAX = 2 * ATTACHMENTS_PER_MESSAGE_MAX
+"""As many as one message may name, by its parts and beside them. An answer shows each at each place, 4 MB in all."""
+
 TEXT_CHARACTERS_MAX = RESULT_CHARACTERS_MAX
 """A tool's text is the result of its call, so both have one limit."""
 
@@ -141,6 +144,19 @@ def attachments_of(draft: MessageDraft) -> list[UUID]:
     parts = draft.content if isinstance(draft.content, list) else []
     named = [part.attachment_id for part in parts if isinstance(part, AttachmentPart)]
     return list(dict.fromkeys([*named, *draft.attachment_ids]))
+
+
+def faults_of_batch(drafts: list[MessageDraft], path: str) -> list[Fault]:
+    """What a batch holds too much of, where each draft by itself holds what it may; `path` is where the list stands."""
+    named = 0
+    for place, draft in enumerate(drafts):
+        named += len(attachments_of(draft))
+        if named > BATCH_FILES_MAX:
+            what = (
+                f"Together with those before it names more than {BATCH_FILES_MAX} files; send it in a batch of its own"
+            )
+            return [Fault(f"{path}[{place}]", what)]
+    return []
 
 
 def faults_of(draft: MessageDraft, path: str) -> list[Fault]:

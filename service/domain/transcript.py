@@ -30,9 +30,9 @@ import msgspec
 
 from service.domain.call_ids import CallIds
 from service.domain.content_text import text_of
+from service.domain.file_words import FileWords
 from service.domain.json_text import parsed
 from service.domain.message import Message, Role
-from service.domain.shown_files import ShownFiles
 from service.domain.tool_call import ENDED_WITHOUT_RESULT, CallStatus, ToolCall, why_cancelled
 from service.domain.tool_name import shown_name
 
@@ -41,7 +41,7 @@ CUT = "(the conversation began earlier)"
 BEGINS = "(the assistant speaks first)"
 
 NO_TEXTS: Mapping[UUID, str] = MappingProxyType({})
-NO_FILES = ShownFiles((), NO_TEXTS)
+NO_FILES = FileWords((), NO_TEXTS)
 
 
 class Format(StrEnum):
@@ -94,7 +94,7 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
 
     The newest is written first: what stands in a file is shown once, where it was referred to last.
     """
-    files = ShownFiles((file for message in messages for file in message.attachments), texts)
+    files = FileWords((file for message in messages for file in message.attachments), texts)
     results: dict[str | None, str] = {}
     turns = []
     for message in reversed(messages):
@@ -107,7 +107,7 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
     return turns[::-1]
 
 
-def _told(call: ToolCall, results: Mapping[str | None, str], files: ShownFiles) -> str:
+def _told(call: ToolCall, results: Mapping[str | None, str], files: FileWords) -> str:
     """What a model is told of a call: what its tool said in a message, or the call's own result."""
     return results[str(call.id)] if _is_said(call, results) else result_of(call, files)
 
@@ -117,7 +117,7 @@ def _is_said(call: ToolCall, results: Mapping[str | None, str]) -> bool:
     return call.status in {CallStatus.COMPLETED, *ENDED_WITHOUT_RESULT} and str(call.id) in results
 
 
-def result_of(call: ToolCall, files: ShownFiles = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
+def result_of(call: ToolCall, files: FileWords = NO_FILES) -> str:  # noqa: PLR0911 - one for each status
     """What a model is told of a call: its result, or why there is none."""
     match call.status:
         case CallStatus.COMPLETED:
@@ -144,12 +144,12 @@ def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _text(message: Message, files: ShownFiles) -> str:
+def _text(message: Message, files: FileWords) -> str:
     """A message's content, and a line for each attachment of it that no part of the content places."""
     content = parsed(message.content)
     placed = {part.get("attachment_id") for part in content} if isinstance(content, list) else set()
     text = text_of(content, files)
-    others = [files.words_for(str(file.id)) for file in message.attachments if str(file.id) not in placed]
+    others = [files.next_for(str(file.id)) for file in message.attachments if str(file.id) not in placed]
     return "\n".join([text, *others] if text else others)
 
 

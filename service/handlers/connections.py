@@ -20,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.domain.errors import DomainError, Fault, InvalidRequest, RequestTimeout, TooManyConnections
 from service.draining import BEGINNING_SECONDS, Drain
 from service.handlers.admission import Admission
+from service.handlers.answer_pieces import bound_buffers, in_pieces
 from service.handlers.close_delimited import close_delimited, is_without_chunks
 from service.handlers.heads import MALFORMED, error_in_head
 from service.handlers.patience import Patience
@@ -80,6 +81,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Wait for a request; of one connection too many, only to refuse it."""
         super().connection_made(transport)
+        bound_buffers(transport)
         self._refusal = self._admission.admit(self, self.client[0] if self.client else None)
         if self._refusal is not None:
             self._set_deadline(self._patience.refused_seconds, self._refuse)
@@ -183,8 +185,9 @@ class Connection(HttpToolsProtocol):
             message = await receive()
             return BAD_CHUNKS if self._broken is cycle else message
 
+        sending = close_delimited(cycle, send) if is_without_chunks(cycle) else send
         try:
-            await app(scope, receive_sound, close_delimited(cycle, send) if is_without_chunks(cycle) else send)
+            await app(scope, receive_sound, in_pieces(sending, self._patience, self._on_unread))
         except CancelledError:  # by uvicorn, at the end of a stop; nothing follows in this task
             pass
         finally:

@@ -13,6 +13,7 @@ from service.copies.names import Kind
 from service.domain.caller import Caller
 from service.domain.errors import SessionNotFound
 from service.handlers.authentication import caller_of
+from service.handlers.connecting import refuse_without_room
 from service.handlers.cursors import write_cursor
 from service.handlers.parts import parts_of
 from service.store import copies
@@ -26,7 +27,9 @@ async def snapshot_of(request: Request, session_id: UUID) -> tuple[Snapshot, Out
 
     Raises:
         SessionNotFound: the caller may see no such session.
+        TooMuchUnread, ProcessFull: as `refuse_without_room`.
     """
+    refuse_without_room(request)
     parts, caller = parts_of(request), caller_of(request)
 
     async def read(_: int | None) -> Read | None:
@@ -52,7 +55,9 @@ async def newest_page_of(
 
     Raises:
         SessionNotFound: the caller may see no such session.
+        TooMuchUnread, ProcessFull: as `refuse_without_room`.
     """
+    refuse_without_room(request)
     parts, caller = parts_of(request), caller_of(request)
 
     async def read(most: int | None) -> Read | None:

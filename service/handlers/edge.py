@@ -11,6 +11,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from litestar import Litestar
@@ -18,6 +19,8 @@ from litestar.enums import ScopeType
 from litestar.types import Message, Receive, Scope, Send
 
 from service.domain.errors import DomainError, NotFound, Stopping
+from service.domain.share import holder_of
+from service.domain.ticket import Credential
 from service.draining import GRACE_SECONDS, Drain
 from service.handlers.addresses import nowhere
 from service.handlers.answer_headers import CACHE_CONTROL, NOSNIFF, PRIVATE
@@ -27,12 +30,14 @@ from service.handlers.head_requests import as_get, without_body
 from service.handlers.identifiers import canonical_path
 from service.handlers.problems import REQUEST_ID_KEY, InternalError, log_break, written
 from service.handlers.rate_limits import STANDING_KEY, headers_of
-from service.handlers.request_lines import fields_of
+from service.handlers.request_lines import CREDENTIAL_KEY, fields_of
 from service.handlers.slow_bodies import in_time
+from service.handlers.whole_answers import WholeAnswer
 from service.ids import new_id
 from service.log import get_logger
 from service.metrics import Metrics
 from service.rates import Standing
+from service.unsent import COUNTED_BYTES_MIN, UnsentBytes
 
 VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """Any id that proxies and tracers make; nothing that could break a log line or a header."""
@@ -66,12 +71,15 @@ class Edge:
         app: Litestar,
         metrics: Metrics,
         drain: Drain,
+        unsent: UnsentBytes,
         cross_origin: CrossOrigin | None = None,
         metrics_port: int | None = None,
     ) -> None:
         self.app = app
         self.drain = drain
         """For the server to start when it is asked to stop."""
+        self.unsent = unsent
+        """What waits for clients to take it."""
         self.cross_origin = cross_origin
         """What pages of other origins may read; None: browsers keep every answer from them."""
         self.metrics = metrics
@@ -104,9 +112,13 @@ class Edge:
 
         taken = in_time(receive, self.drain) if method in WITH_BODY else receive
         grace = self.drain.limit(None, at_stop=GRACE_SECONDS)
+        answer, is_whole = WholeAnswer(send_with_id), False
         try:
             async with grace:
-                await self._answer(scope, taken, send_with_id)
+                await self._answer(scope, taken, answer.take)
+                is_whole = answer.is_kept
+                if is_whole:
+                    await self._hand_over(scope, method, answer, send_with_id)
         except Exception as error:  # noqa: BLE001 - the server would answer it with a text, and log what it says
             if grace.is_over:
                 LOG.warning("request.cut", request_id=request_id, is_answered=bool(status))
@@ -115,7 +127,35 @@ class Edge:
             if not status:
                 await _refuse(scope, send_with_id, Stopping() if grace.is_over else InternalError())
         finally:
-            self._record(scope, method, status, started, answered, request_id)
+            seconds = time.perf_counter() - started
+            # A stream and a whole answer are answered when they begin; how long they are read is no latency.
+            is_ready = is_whole or _route_of(scope).endswith(STREAMS)
+            to_answer = answered - started if is_ready and answered else seconds
+            self._record(scope, method, status, to_answer, seconds, request_id)
+
+    async def _hand_over(self, scope: Any, method: str, answer: WholeAnswer, send: Send) -> None:
+        """Send a whole answer, and count its bytes until it is taken; one for which there is no room is refused.
+
+        Not the answer to a change that is made: it is sent in any case, and what follows is refused.
+        """
+        scope.get("state", {}).clear()  # the framework keeps the body of the request there
+        credential: Credential | None = scope.get(CREDENTIAL_KEY)
+        size = answer.size
+        if credential is None or size < COUNTED_BYTES_MIN:
+            await answer.send()
+            return
+        holder = holder_of(credential.caller)
+        tells_of_change = method in WITH_BODY and answer.status < HTTPStatus.BAD_REQUEST
+        try:
+            (self.unsent.add if tells_of_change else self.unsent.add_fitting)(holder, size)
+        except DomainError as refusal:
+            answer.drop()
+            await _refuse(scope, send, refusal)
+            return
+        try:
+            await answer.send()
+        finally:
+            self.unsent.take_off(holder, size)
 
     def _headers_of(self, scope: Any, given: Iterable[Header], ours: list[Header]) -> list[Header]:
         """What goes on an answer: what it says itself, what all answers say, and what is left of a limit."""
@@ -148,11 +188,8 @@ class Edge:
             return path == METRICS or path.startswith(HEALTH)
         return path != METRICS
 
-    def _record(self, scope: Any, method: str, status: int, started: float, answered: float, request_id: str) -> None:
-        route = scope.get("path_template") or UNROUTED
-        seconds = time.perf_counter() - started
-        # A stream is answered when it begins; how long it was watched is no latency.
-        to_answer = answered - started if route.endswith(STREAMS) and answered else seconds
+    def _record(self, scope: Any, method: str, status: int, to_answer: float, seconds: float, request_id: str) -> None:
+        route = _route_of(scope)
         self.metrics.request_seconds.labels(method, route, status).observe(to_answer)
         if route not in QUIET_ROUTES:
             LOG.info(
@@ -174,6 +211,10 @@ async def _refuse(scope: Any, send: Send, error: DomainError) -> None:
         async with asyncio.timeout(LAST_ANSWER_SECONDS):
             await send({"type": "http.response.start", "status": status.value, "headers": raw})
             await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _route_of(scope: Any) -> str:
+    return scope.get("path_template") or UNROUTED
 
 
 def _request_id(scope: Any) -> str:

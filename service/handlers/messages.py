@@ -18,7 +18,7 @@ from service.copies.entries import Addition, Spoken
 from service.domain import errors
 from service.domain.caller import Caller, Scope
 from service.domain.errors import InvalidRequest, MessageNotFound, SessionNotFound
-from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of, scope_of
+from service.domain.message import BATCH_MESSAGES_MAX, Message, MessageDraft, Role, faults_of, faults_of_batch, scope_of
 from service.handlers.authentication import caller_of, requires
 from service.handlers.bodies import HoldfastRequest
 from service.handlers.connecting import reading, searching
@@ -146,9 +146,15 @@ def _addition(moved: Moved, spoken: Spoken) -> Addition:
 async def append_batch(
     request: HoldfastRequest, session_id: FromPath[str], data: JSONBody[MessageBatch]
 ) -> Response[MessageList]:
-    """Append up to 100 messages under consecutive numbers: all of them, or none."""
+    """Append up to 100 messages under consecutive numbers: all of them, or none.
+
+    Together they name at most 200 files, one that several messages name counted for each.
+    """
     caller, wanted = _speaker(request, data.messages), identifier(session_id, SessionNotFound)
     _refuse_faults(data.messages, [f"body.messages[{place}]" for place in range(len(data.messages))])
+    too_many = faults_of_batch(data.messages, "body.messages")
+    if too_many:
+        raise InvalidRequest(too_many)
     quota = parts_of(request).row_quota
     await quota.refresh()
     judge = await judged_beforehand(request, wanted, data.messages)

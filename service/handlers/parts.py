@@ -22,6 +22,7 @@ from service.seals import Seals
 from service.settings import Settings
 from service.store.engine import Database
 from service.streams import Streams
+from service.unsent import UnsentBytes
 from service.wakeups import Waker
 
 
@@ -44,6 +45,7 @@ class Parts(msgspec.Struct, frozen=True):
     resolver: Resolver
     row_quota: RowQuota
     seals: Seals
+    unsent: UnsentBytes
     rates: Rates | None = None
 
 

@@ -27,7 +27,13 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """The same in bytes. They are dropped as they come, which costs next to nothing; a tenth of a file at the most."""
 
     unread_seconds: float = 60.0
-    """For a client to take a buffer of 64 KiB: 1 KiB a second, as of bodies."""
+    """For a client to take a piece of 16 KiB, be it of an answer, a file or a stream."""
+
+    answer_bytes_per_second: int = 16 * 1024
+    """What buys a whole answer another second beyond `unread_seconds`: the largest page has nine and a half minutes.
+
+    A sixth of a slow telephone line. It is more than is asked of bodies, because the answer stands in memory meanwhile.
+    """
 
     refused_seconds: float = 1.0
     """For the request of a client that is one too many, so that it reads its refusal and not a broken line."""

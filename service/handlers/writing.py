@@ -24,6 +24,7 @@ from service.domain.errors import (
 )
 from service.domain.event import Cause
 from service.handlers.authentication import caller_of
+from service.handlers.connecting import refuse_without_room
 from service.handlers.encoding import JSON, encode
 from service.handlers.identifiers import identifier
 from service.handlers.kept_answers import opened, sealed
@@ -87,6 +88,8 @@ async def write(
     Raises:
         InvalidRequest: the Idempotency-Key cannot be one.
         IdempotencyKeyReused, RequestInProgress, KeptAnswerLost: see `_once`.
+        TooMuchUnread, ProcessFull: the caller has not taken what was answered before. Looked at in the transaction, so
+            that not more such answers are made at once than there are connections to the database.
         whatever the effect refuses: then nothing has changed, and the key is free.
     """
     parts = parts_of(request)
@@ -130,11 +133,13 @@ async def _commit(
     key = request.headers.get("idempotency-key") if request.method == "POST" else None
     if key is None:
         async with parts.database.begin(tenant_id, one_statement=one_statement) as tx:
+            refuse_without_room(request)
             return await effect(tx), False
     if IDEMPOTENCY_KEY.fullmatch(key) is None:
         raise InvalidRequest([Fault("header.Idempotency-Key", "Must be 1 to 255 visible ASCII characters")])
     sent = fingerprint or hashlib.sha256(await request.body()).digest()
     async with parts.database.begin(tenant_id) as tx:
+        refuse_without_room(request)
         return await _once(tx, request, key, sent, effect, erased)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.message import MessageDraft, Role, attachments_of, faults_of
+from service.domain.message import MessageDraft, Role, attachments_of, faults_of, faults_of_batch
 from service.ids import new_id
 
 
@@ -154,3 +154,21 @@ def test_what_no_message_can_be_is_no_draft(fields: dict[str, Any]):
 
 def test_the_longest_text_counts_characters_not_bytes():
     assert draft_of(content="\U0001f600" * 100_000).content == "\U0001f600" * 100_000
+
+
+def test_the_messages_of_a_batch_name_as_many_files_together_as_one_message_may():
+    placed = [{"type": "attachment", "attachment_id": str(new_id())} for _ in range(100)]
+    beside = [str(new_id()) for _ in range(100)]
+    largest, small = draft_of(content=placed, attachment_ids=beside), draft_of(attachment_ids=beside[:1])
+    faults = faults_of_batch([draft_of(), largest, draft_of(), small, small], "body.messages")
+
+    assert faults_of_batch([largest], "body.messages") == []
+    assert faults_of_batch([small] * 100, "body.messages") == []
+    assert [fault.path for fault in faults] == ["body.messages[3]"]
+    assert "more than 200 files" in faults[0].message
+
+
+def test_a_file_that_several_messages_of_a_batch_name_counts_for_each():
+    same = draft_of(attachment_ids=[str(new_id())])
+
+    assert faults_of_batch([same] * 201, "body.messages")[0].path == "body.messages[200]"

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from hypothesis import given
-from random_conversations import FILES, call_of, calls_in, conversations, file_of, message_of, raw
+from random_conversations import FILES, call_of, calls_in, conversations, message_of, raw
 
 from service.domain.message import Message, Role
 from service.domain.tool_call import CallStatus
@@ -262,15 +262,6 @@ def test_what_stands_in_a_file_is_shown_once_where_the_file_is_referred_to_last(
     assert f"this one\\n{name}\\nTHE TEXT\\n[end of report.pdf]\\n{name}" in written
     assert written.count("THE TEXT") == 1
     assert written.count(name) == 5
-
-
-@FORMATS
-def test_a_long_name_is_cut_in_its_middle(wanted: Format):
-    name = "a" * 200 + ".tar.gz"
-    long = msgspec.structs.replace(file_of(REPORT), filename=name)
-    message = msgspec.structs.replace(message_of(Role.USER, "look", files=[REPORT]), attachments=[long])
-
-    assert f"[attachment: {'a' * 59}…{name[-20:]}]" in texts_of([message], wanted)
 
 
 @FORMATS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any, cast
 
 import uvicorn
@@ -13,6 +14,7 @@ from service.handlers.connections import Connection
 from service.handlers.patience import Patience
 
 NEVER = 3600.0
+NARROW_BYTES = 4096
 
 PATIENT = Patience(head_seconds=NEVER, late_body_seconds=NEVER, unread_seconds=NEVER)
 
@@ -43,6 +45,19 @@ class Client:
         async with asyncio.timeout(DEADLINE_SECONDS):
             body = await self._reader.readexactly(int(headers["content-length"]))
         return status, headers, json.loads(body)
+
+    async def exactly(self, size: int) -> bytes:
+        """The next `size` bytes."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._reader.readexactly(size)
+
+    async def piece(self) -> bytes:
+        """A little of what has come; nothing at the end of the connection."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            try:
+                return await self._reader.read(1024)
+            except ConnectionError:
+                return b""
 
     async def answer_head(self) -> tuple[int, dict[str, str]]:
         """The head of the next answer, which is all of it where HEAD was asked: status and headers."""
@@ -98,11 +113,29 @@ class Served:
         host, port = self._address
         return f"http://{host}:{port}"
 
-    async def connect(self, **options: Any) -> Client:
+    async def connect(self, key: str | None = None, **options: Any) -> Client:
+        """A client with the key of the server's tenant, or with another one."""
         reader, writer = await asyncio.open_connection(*self._address, **options)
-        client = Client(reader, writer, self._key)
+        client = Client(reader, writer, key or self._key)
         self._clients.append(client)
         return client
+
+    async def connect_narrow(self, key: str | None = None) -> Client:
+        """A client whose system takes a few KiB for it: the rest stays with the server until the client reads."""
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW_BYTES)
+        narrow.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(narrow, self._address)
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=NARROW_BYTES)
+        client = Client(reader, writer, key or self._key)
+        self._clients.append(client)
+        return client
+
+    @property
+    def buffered(self) -> list[int]:
+        """The bytes that each connection holds for its client."""
+        connections = cast("set[Connection]", self._server.server_state.connections)
+        return [connection.transport.get_write_buffer_size() for connection in connections]
 
     def ended(self, reason: str) -> float:
         """How many connections were ended for this reason."""

@@ -123,6 +123,15 @@ async def test_a_batch_is_appended_whole_and_in_its_order(api, path):
     assert page["data"][1:] == appended
 
 
+async def test_a_batch_whose_answer_would_show_one_file_without_end_is_refused(api, path):
+    draft = {"content": "x", "attachment_ids": [f"00000000-0000-7000-8000-{number:012}" for number in range(99)]}
+    refused = await api.post(f"{path}/batch", json={"messages": [draft] * 3})
+    taken = await api.post(f"{path}/batch", json={"messages": [draft] * 2})
+
+    assert (refused.status_code, refused.json()["errors"][0]["path"]) == (400, "body.messages[2]")
+    assert (taken.status_code, taken.json()["code"]) == (422, "invalid_reference"), "the files are not there"
+
+
 @pytest.mark.parametrize("count", [0, 101])
 async def test_a_batch_holds_one_to_a_hundred_messages(api, path, count):
     answer = await api.post(f"{path}/batch", json={"messages": [{"content": "x"}] * count})

@@ -450,7 +450,7 @@ OF_OUR_OWN = (
     Bug(
         "look-ups-without-end",
         "made-up keys are counted and refused, and PostgreSQL is asked for each of them all the same",
-        (Edit("service/handlers/look_ups.py", "        if not standing.allowed:\n", "        if False:\n"),),
+        (Edit("service/handlers/look_ups.py", "            if standing.allowed:\n", "            if True:\n"),),
         ("tests/handlers/test_bad_credentials.py::test_of_made_up_keys_no_more_are_looked_up_than_the_limit_says",),
         r"assert 25 == 5",
     ),

@@ -73,6 +73,41 @@ OF_PLACES = (
         r"assert \d+ == 10",
     ),
     Bug(
+        "unread-answers-fit-always",
+        "answers that nobody reads are counted and never refused: one caller fills the memory of a process",
+        (
+            Edit(
+                "service/handlers/edge.py",
+                "(self.unsent.add if tells_of_change else self.unsent.add_fitting)(holder, size)",
+                "self.unsent.add(holder, size)",
+            ),
+        ),
+        ("tests/handlers/test_unread_answers.py::test_an_answer_that_does_not_fit_is_refused_though_it_is_made",),
+        r"\[200, 200, 200\] == \[200, 200, 429\]",
+    ),
+    Bug(
+        "answers-in-one-piece",
+        "a page is handed to the transport whole: nobody knows for how long it stands there, and nothing counts it",
+        (
+            Edit(
+                "service/handlers/connections.py",
+                "in_pieces(sending, self._patience, self._on_unread)",
+                "sending",
+            ),
+        ),
+        ("tests/handlers/test_unread_answers.py::test_an_answer_that_does_not_fit_is_refused_though_it_is_made",),
+        r"\[200, 200, 200\] == \[200, 200, 429\]",
+    ),
+    Bug(
+        "text-at-each-place",
+        "the text of a file stands at each of its places: one file that is named a thousand times makes a gigabyte",
+        (Edit("service/domain/file_words.py", "self._texts.pop(file_id, None)", "self._texts.get(file_id)"),),
+        (
+            "tests/domain/test_file_words.py::test_the_text_of_a_file_that_is_named_a_thousand_times_stands_in_a_transcript_once",
+        ),
+        r"assert 1000 == 1",
+    ),
+    Bug(
         "heads-not-looked-at",
         "a request without a Host, or with two codings of which one is not known, is answered like any other",
         (

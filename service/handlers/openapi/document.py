@@ -32,7 +32,8 @@ Every address that takes GET takes HEAD: the same status and headers, without th
 stream it takes no place. Ids may come in upper case (RFC 9562, section 4); they are answered in lower case.
 A path has one form: no empty segment, no slash at the end, no dot segment, nothing encoded that need not be (letters,
 digits, `-`, `.`, `_`, `~`), no encoded slash; hexadecimal digits in either case. Every other form is a 404.
-An address that sends more than 60 bad credentials a minute gets 429 `rate_limited` for them.
+An address that sends more than 60 bad credentials a minute gets 429 `rate_limited` for them; so does a caller, for all
+that it asks, while it leaves 32 MiB of answers untaken.
 Every error is an `application/problem+json` (RFC 9457) with a stable `code` that `/problems/{code}` explains.
 """
 
