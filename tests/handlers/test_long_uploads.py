@@ -65,7 +65,7 @@ async def test_an_upload_that_goes_on_is_renewed_and_kept(own_app: Any, monkeypa
 
 
 async def test_an_upload_that_the_sweep_gave_up_is_refused_and_leaves_nothing(own_app: Any) -> None:
-    """Its process stood still for minutes, so the sweep took it for a dead one's, before there was anything to delete."""
+    """Its process stood still for minutes, and the sweep found nothing to delete yet."""
     async with own_app() as own:
 
         async def give_it_up() -> None:
@@ -74,6 +74,6 @@ async def test_an_upload_that_the_sweep_gave_up_is_refused_and_leaves_nothing(ow
 
         exchange = await uploaded(own, give_it_up)
 
-        assert (exchange.status, json.loads(exchange.body)["code"]) == (503, "storage_unavailable")
+        assert (exchange.status, json.loads(exchange.body)["code"]) == (503, "unavailable")
         assert await own.left() == {}
         assert await own.violations() == []
