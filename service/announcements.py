@@ -29,9 +29,10 @@ class Announcement:
     The writes have to be over when the block ends: a deletion cannot find what appears later.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, *announced: str) -> None:
-        """`announced`: keys that are announced already."""
+    def __init__(self, database: Database, blobs: BlobStore, *announced: str, tenant_id: str | None = None) -> None:
+        """`announced`: keys that are announced already; `tenant_id`: whose share of connections `confirm` takes."""
         self._database = database
+        self._tenant_id = tenant_id
         self._blobs = blobs
         self._keys = list(announced)
         self._is_confirmed = False
@@ -49,10 +50,10 @@ class Announcement:
             with suppress(Unavailable):  # the next renewal may do
                 await self._renew()
 
-    async def _renew(self) -> set[str]:
+    async def _renew(self, tenant_id: str | None = None) -> set[str]:
         if not self._keys:
             return set()
-        async with self._database.connect() as tx:
+        async with self._database.connect(tenant_id) as tx:
             return await rows.renew(tx, self._keys)
 
     async def announce(self, keys: list[str]) -> None:
@@ -73,7 +74,7 @@ class Announcement:
             Unavailable: PostgreSQL is away.
         """
         await self._end_renewals()
-        if await self._renew() != set(self._keys):
+        if await self._renew(self._tenant_id) != set(self._keys):
             raise StorageUnavailable("The file took so long that its upload was given up; send it again.")
         self._is_confirmed = True
 

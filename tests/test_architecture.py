@@ -272,7 +272,6 @@ def test_transactions_begin_only_at_the_edges():
 
 
 OF_NO_TENANT = {
-    "service.handlers.attachments",  # an upload that was given up is let go, whatever its tenant is busy with
     "service.handlers.authentication",
     "service.handlers.backlogs",  # one read for all who ask for the metrics
     "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams

@@ -86,7 +86,7 @@ async def _upload(request: HoldfastRequest, wanted: UUID) -> Response[Attachment
         session = await commands.begin_upload(
             tx, caller, wanted, key, may_be_known="idempotency-key" in request.headers
         )
-    async with Announcement(parts.database, parts.blobs, key) as announcement:
+    async with Announcement(parts.database, parts.blobs, key, tenant_id=caller.tenant_id) as announcement:
         async with refusals_settled(request):
             received = await receive(request, parts.blobs, key, session.config.max_attachment_size)
             await announcement.confirm()
