@@ -84,6 +84,7 @@ FILES = [
     Limit("files of a session (`max_attachments`)", "service.domain.session:MaxAttachments", "", "409 `attachment_limit_exceeded`", why="A caller sets less for each session."),
     Limit("files of a tenant", "service.settings:Settings.tenant_storage_bytes", BYTES, "507 `storage_full`", why="Off by default: what a disk holds only its owner knows."),
     Limit("time for an upload", "service.handlers.uploads:UPLOAD_SECONDS_MAX", SECONDS, "408 `request_timeout`"),
+    Limit("time without a sign of life of the process that writes a file, text or thumbnail", "service.store.blobs:ANNOUNCED_SECONDS", SECONDS, "what it wrote is deleted; 503 `unavailable` should it live"),
     Limit("file name", "service.domain.attachment:FILENAME_CHARACTERS_MAX", CHARACTERS, INVALID),
     Limit("files that a worker looks into at once", "service.settings:Settings.inspections", "", "the file waits for its turn"),
     Limit("places of such a worker that one tenant leaves to others", "service.domain.attachment:KEPT_FREE", "", "the tenant's next file waits"),

@@ -27,6 +27,7 @@ OURS = ("service", "workers", "migrations")
 FOLDERS = (*OURS, "tests", "bench")
 
 SUPPORT = {
+    "announcements",
     "blobs",
     "cache",
     "channels",
@@ -52,6 +53,7 @@ DOORS: dict[str, set[str]] = {
     "commands": {"store", "domain", "encoding", "ids", "seals"},
     "handlers": {"commands", "store", "domain", *SUPPORT, "version"},
     "workers": {
+        "announcements",
         "blobs",
         "cache",
         "commands",
@@ -91,6 +93,7 @@ DOORS: dict[str, set[str]] = {
     "pipelining": set(),
     "rates": {"log", "pipelining"},
     "blobs": {"domain", "faults"},
+    "announcements": {"blobs", "domain", "log", "store"},
     "copies": {"log"},
     "cache": {"copies", "domain", "log", "metrics"},
     "version": set(),
@@ -116,8 +119,6 @@ FORBIDDEN_WORDS = {
 READING = {"GET", "HEAD"}
 TICKETS = {"POST /api/v1/sessions/{session_id:str}/events/ticket", "POST /api/v1/events/ticket"}
 """Change nothing but who may read what the caller itself may read."""
-MACHINES_OWN_TIME = {"workers.examiner"}
-"""Asks how old a folder of this machine is."""
 
 CLOCKS = {("datetime", "now"), ("datetime", "utcnow"), ("date", "today"), ("time", "time"), ("time", "time_ns")}
 
@@ -273,7 +274,6 @@ def test_transactions_begin_only_at_the_edges():
 
 
 OF_NO_TENANT = {
-    "service.handlers.attachments",  # an upload that was given up is let go, whatever its tenant is busy with
     "service.handlers.authentication",
     "service.handlers.backlogs",  # one read for all who ask for the metrics
     "service.handlers.event_sources",  # one read for all who watch, in turn with those of other streams
@@ -311,7 +311,7 @@ def test_no_clock_but_postgresqls_decides_below_the_edges():
     asked = [
         f"{module}:{call.lineno}"
         for module, tree in modules().items()
-        if room_of(module) in {"domain", "store", "commands", "workers"} and module not in MACHINES_OWN_TIME
+        if room_of(module) in {"domain", "store", "commands", "workers"}
         for name in {attribute for _, attribute in CLOCKS}
         for call in calls(tree, name)
         if (ast.unparse(cast("ast.Attribute", call.func).value).split(".")[-1], name) in CLOCKS

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
-import tempfile
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from service.announcements import Announcement
 from service.blobs import BlobMissing, BlobStore, new_key
 from service.domain.attachment import AttachmentStatus, Outcome
 from service.domain.errors import StorageFull, StorageUnavailable
@@ -24,10 +22,7 @@ from service.store.engine import Database
 from service.store.inspections import Claim
 from workers.inspection.inspect import InspectionFailed, Report, inspect
 from workers.scanner import ScannerAway, verdict_on
-
-SCRATCH_PREFIX = "holdfast-inspection-"
-SCRATCH_SECONDS_MAX = 3600.0
-"""Older folders were left by workers that were killed."""
+from workers.scratch import scratch_folder
 
 FILE_CHUNK_BYTES = 1024 * 1024
 
@@ -40,11 +35,6 @@ class Product(msgspec.Struct, frozen=True):
     outcome: Outcome
     text: Stored | None = None
     thumbnail: Stored | None = None
-
-    @property
-    def made(self) -> list[str]:
-        """The keys of these objects."""
-        return [stored.key for stored in (self.text, self.thumbnail) if stored is not None]
 
 
 class Postponed(Exception):
@@ -89,25 +79,23 @@ class Examiner:
         self._scanner = scanner
         self._may_be_weak = may_be_weak
 
-    async def examine(self, claim: Claim, progress: Progress) -> Product:
-        """Look at the file until there is an end to record.
+    async def examine(self, claim: Claim, progress: Progress, announcement: Announcement) -> Product:
+        """Look at the file until there is an end to record. Once this has ended, no object of it is being written.
 
         Raises:
             Postponed: the storage or the scanner is away, or the inspection was stopped from outside.
             Unavailable: PostgreSQL is away.
         """
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix=SCRATCH_PREFIX))
         try:
-            return await self._look_in(folder, claim, progress)
+            async with scratch_folder() as folder:
+                return await self._look_in(folder, claim, progress, announcement)
         except (StorageUnavailable, StorageFull) as error:
             raise Postponed("The file storage could not be reached.") from error
         except ScannerAway as error:
             LOG.warning("scanner.away", error=str(error))
             raise Postponed("The virus scanner gave no verdict.") from error
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _look_in(self, folder: Path, claim: Claim, progress: Progress) -> Product:
+    async def _look_in(self, folder: Path, claim: Claim, progress: Progress, announcement: Announcement) -> Product:
         source, output = folder / "file", folder / "output"
         output.mkdir()
         try:
@@ -141,7 +129,7 @@ class Examiner:
                     is_scanned=is_scanned,
                 )
             )
-        return await self._keep_products(report, is_scanned)
+        return await self._keep_products(report, announcement, is_scanned=is_scanned)
 
     async def _fetch(self, claim: Claim, target: Path) -> None:
         async with self._database.connect() as tx:
@@ -150,11 +138,10 @@ class Examiner:
             raise BlobMissing
         await self._blobs.download(stored.key, stored.size, target)
 
-    async def _keep_products(self, report: Report, is_scanned: bool) -> Product:
+    async def _keep_products(self, report: Report, announcement: Announcement, *, is_scanned: bool) -> Product:
         made = {path: new_key(new_id()) for path in (report.text, report.thumbnail) if path is not None}
         if made:
-            async with self._database.connect() as tx:
-                await rows.announce(tx, list(made.values()))
+            await announcement.announce(list(made.values()))
         stored = {path: await self._put(path, key) for path, key in made.items()}
         outcome = Outcome(
             status=AttachmentStatus.READY,
@@ -181,13 +168,19 @@ class Examiner:
                     size += len(chunk)
                     yield chunk
 
-        await self._blobs.put(key, chunks())
+        await _uninterrupted(self._blobs.put(key, chunks()))
         return Stored(digest.digest(), key, size)
 
 
-def clear_scratch() -> None:
-    """Remove the folders that killed workers have left."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > SCRATCH_SECONDS_MAX:
-                shutil.rmtree(folder, ignore_errors=True)
+async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
+    """Wait for the end of a write even when cut off, and raise that afterwards: then its object can be deleted."""
+    writing = asyncio.create_task(work)
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([writing])
+        if not writing.cancelled():
+            writing.exception()  # looked at, so that asyncio does not report it
+        raise

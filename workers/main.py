@@ -48,6 +48,7 @@ from workers.jobs.inspect_attachments import Inspections, inspect_attachments
 from workers.jobs.relay_events import Relay, relay_events
 from workers.jobs.sample_cache import Sampler
 from workers.jobs.tidy_deliveries import sweep_deliveries
+from workers.scratch import clear_scratch
 from workers.sweeps import Sweep, sweep_until
 from workers.worker import SurvivingWorker
 
@@ -72,6 +73,9 @@ EXPIRY_SECONDS = 1.0
 FORGET_SECONDS = 60.0
 ESTIMATE_SECONDS = 60.0
 """Rows of gigabytes do not come within a minute, and each estimate reads up to 8 MiB of each table."""
+
+SCRATCH_SECONDS = 60.0
+"""How long the copy of a file lasts whose worker was killed, while another worker of the machine lives."""
 
 SAMPLE_SECONDS = 10.0
 BEAT_SECONDS = 5.0
@@ -154,7 +158,10 @@ def work_of(
             )
             return Work(
                 {INSPECT_ATTACHMENTS: inspect_attachments},
-                [Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs))],
+                [
+                    Sweep("delete_loose_blobs", SWEEP_SECONDS, partial(sweep_loose_blobs, database, blobs)),
+                    Sweep("clear_scratch", SCRATCH_SECONDS, clear_scratch),
+                ],
                 {"inspections": inspections},
                 job_seconds_max=10,
                 jobs_at_once=2,

@@ -8,6 +8,7 @@ from uuid import UUID
 from litestar import Response, delete, get, post
 from litestar.params import FromPath
 
+from service.announcements import Announcement
 from service.blobs import new_key
 from service.commands import attachments as commands
 from service.domain import errors
@@ -85,9 +86,10 @@ async def _upload(request: HoldfastRequest, wanted: UUID) -> Response[Attachment
         session = await commands.begin_upload(
             tx, caller, wanted, key, may_be_known="idempotency-key" in request.headers
         )
-    try:
+    async with Announcement(parts.database, parts.blobs, key, tenant_id=caller.tenant_id) as announcement:
         async with refusals_settled(request):
             received = await receive(request, parts.blobs, key, session.config.max_attachment_size)
+            await announcement.confirm()
         new = NewAttachment(
             filename=received.filename,
             content_type=received.content_type,
@@ -109,17 +111,6 @@ async def _upload(request: HoldfastRequest, wanted: UUID) -> Response[Attachment
             )
 
         return await write(request, effect, fingerprint=received.fingerprint, erased=AttachmentNotFound)
-    finally:
-        await _let_go(parts, key)
-
-
-async def _let_go(parts: Any, key: str) -> None:
-    """Have an object deleted soon, unless it was adopted; should this fail, the sweep finds it later."""
-    try:
-        async with parts.database.connect() as tx:
-            await blob_rows.let_go(tx, [key])
-    except errors.Unavailable:
-        return
 
 
 @get(PATH, before_request=requires(Scope.SESSIONS_READ), opt={REFUSALS: READING[:1]}, operation_id="listAttachments")

@@ -48,7 +48,7 @@ BLOCK_BYTES = 512 * 1024
 """What goes to the store at once: the server's chunks of 64 KiB would cost a crossing of threads each (measured)."""
 
 UPLOAD_SECONDS_MAX = 3600.0
-"""100 MiB at 30 KB/s; half of what the sweep waits before it deletes an unfinished upload."""
+"""100 MiB at 30 KB/s."""
 
 EXTENDED_VALUE = re.compile(r"([A-Za-z0-9_-]+)'[A-Za-z0-9-]*'(.*)", re.DOTALL)
 """RFC 8187, section 3.2.1: charset'language'value, percent-encoded."""

@@ -1,8 +1,8 @@
 """Which objects are kept, and for whom: equal content of a tenant once, counted, and let go with its last reference.
 
-An object is announced before it is written and adopted in the transaction that refers to it first. One that nobody
-adopts, or that the last reference let go of, is loose: the sweep deletes it when it is due. A key is never used twice,
-so nothing can come back that the sweep is about to delete.
+An object is announced before it is written, for minutes that are renewed while it is written, and adopted in the
+transaction that refers to it first. One that nobody adopts, or that the last reference let go of, is loose: the sweep
+deletes it when it is due. A key is never used twice, so nothing can come back that the sweep is about to delete.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql as pg
 from service.domain.errors import StorageFull, StorageUnavailable
 from service.store.engine import Statement, Tx
 
-UPLOAD_MINUTES_MAX = 120
-"""After this time an upload that nobody finished is deleted; twice what the slowest upload may take."""
+ANNOUNCED_SECONDS = 300
+"""An object whose process has not renewed its announcement for so long is deleted: that process was killed."""
 
 DELETION_SECONDS = 60
 """When deleting an object failed, or its worker died, it is tried again after this time."""
@@ -25,13 +25,25 @@ DELETION_SECONDS = 60
 ANNOUNCE = Statement(
     sa.text(f"""
     INSERT INTO loose_blobs (key, due_at, is_doomed)
-    SELECT key, statement_timestamp() + interval '{UPLOAD_MINUTES_MAX} minutes', false
+    SELECT key, statement_timestamp() + interval '{ANNOUNCED_SECONDS} seconds', false
     FROM unnest(CAST(:keys AS text[])) AS key
     """)  # noqa: S608 - a constant of this module
 )
 
+RENEW = Statement(
+    sa.text(f"""
+    UPDATE loose_blobs SET due_at = statement_timestamp() + interval '{ANNOUNCED_SECONDS} seconds'
+    WHERE key = ANY (CAST(:keys AS text[])) AND NOT is_doomed
+    RETURNING key
+    """)  # noqa: S608 - a constant of this module
+)
+
 LET_GO = Statement(
-    sa.text("UPDATE loose_blobs SET due_at = statement_timestamp() WHERE key = ANY (CAST(:keys AS text[]))")
+    sa.text("""
+    UPDATE loose_blobs SET due_at = statement_timestamp()
+    WHERE key = ANY (CAST(:keys AS text[])) AND NOT is_doomed
+    RETURNING key
+    """)
 )
 
 GAIN = Statement(
@@ -118,9 +130,14 @@ async def announce(tx: Tx, keys: list[str]) -> None:
     await tx.rows(ANNOUNCE, keys=keys)
 
 
-async def let_go(tx: Tx, keys: list[str]) -> None:
-    """Say that nobody will adopt these objects; those that somebody has adopted stay."""
-    await tx.rows(LET_GO, keys=keys)
+async def renew(tx: Tx, keys: list[str]) -> set[str]:
+    """Announce objects for longer; which of them are still announced, and not adopted or taken by the sweep."""
+    return {row["key"] for row in await tx.rows(RENEW, keys=keys)}
+
+
+async def let_go(tx: Tx, keys: list[str]) -> set[str]:
+    """Make objects due that nobody will adopt; which of them were announced, and not adopted or taken by the sweep."""
+    return {row["key"] for row in await tx.rows(LET_GO, keys=keys)}
 
 
 async def exchange(tx: Tx, tenant_id: str, *, gained: list[Stored], lost: list[bytes], quota: int | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import shutil
 import subprocess
@@ -241,10 +240,7 @@ class Run:
 
     @staticmethod
     def _clear_scratch(breaker: Breaker, inspector: Part, scratch: Path) -> None:
-        """What a killed worker left in its temporary folder a later one clears, once it is old: make it old."""
-        for left in scratch.iterdir():
-            with suppress(FileNotFoundError):  # its worker has just finished with it
-                os.utime(left, (0, 0))
+        """What a killed worker left in its temporary folder the next one clears at its start."""
         breaker.restart(inspector)
         with suppress(AssertionError):  # the checker will say it
             wait_until(lambda: not list(scratch.iterdir()), "no temporary file is left")

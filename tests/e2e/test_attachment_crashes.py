@@ -18,7 +18,7 @@ from processes import alive
 from stack import Part, Stack, wait_until
 
 from service.domain.work import Queue
-from workers.examiner import SCRATCH_PREFIX
+from workers.scratch import SCRATCH_PREFIX
 
 BLOCKED = """
     SELECT count(*) FROM pg_stat_activity
@@ -114,14 +114,17 @@ def test_a_file_whose_worker_died_over_its_inspection_is_ready_soon(
     file = upload(content, "rows.csv")
     inspector.start()
     child = stopped_child(inspector)
+    scratch = Path(os.readlink(f"/proc/{child}/cwd")).parent  # noqa: PTH115 - as below
     inspector.kill()
     os.kill(child, signal.SIGCONT)
     wait_until(lambda: not alive(child), "the child has ended with its worker")
     assert look(file)["status"] == "processing"
+    assert (scratch / "file").read_bytes() == content
     stack.ledger.let_leases_run_out()
     inspector.start()
 
     assert comes_to_its_end(stack, file, look, "ready")["properties"]["rows"] == 400_001
+    wait_until(lambda: not scratch.exists(), "the copy of the killed worker is gone")
 
 
 def stopped_child(worker: Part) -> int:

@@ -112,7 +112,7 @@ def chunk(content: bytes) -> bytes:
 
 
 def let_uploads_be_due(stack: Stack) -> None:
-    """Let the two hours pass in which an upload may still be finished."""
+    """Let the minutes pass after which an upload counts as given up that its process renews no more."""
     stack.ledger.rows("UPDATE loose_blobs SET due_at = clock_timestamp() WHERE NOT is_doomed")
 
 

@@ -212,6 +212,39 @@ OF_OUR_OWN = (
         r"KeyError: \d+",
     ),
     Bug(
+        "text-let-go-while-written",
+        "an inspection that is cut off lets go of its text before that is written: the sweep misses it, and it stays",
+        (
+            Edit(
+                "workers/examiner.py",
+                "await _uninterrupted(self._blobs.put(key, chunks()))",
+                "await self._blobs.put(key, chunks())",
+            ),
+        ),
+        ("tests/workers/test_cut_off_inspections.py",),
+        r"assert 2 == 1",
+    ),
+    Bug(
+        "written-after-the-sweep",
+        "an upload whose process stood still writes its file after the sweep took it, and no row knows of it",
+        (
+            Edit(
+                "service/announcements.py",
+                "if await self._renew(self._tenant_id) != set(self._keys):",
+                "if not self._keys:",
+            ),
+        ),
+        ("tests/handlers/test_long_uploads.py::test_an_upload_that_the_sweep_gave_up_is_refused_and_leaves_nothing",),
+        r"assert \{'objects': 1\} == \{\}",
+    ),
+    Bug(
+        "scratch-of-the-living",
+        "a worker that starts removes the files that another one is looking into",
+        (Edit("workers/scratch.py", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),),
+        ("tests/workers/test_scratch.py",),
+        r"FileNotFoundError: .*holdfast-inspection-",
+    ),
+    Bug(
         "new-id-on-redelivery",
         "a delivery that is sent again has another webhook-id, so its receiver does it twice",
         (

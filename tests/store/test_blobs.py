@@ -77,7 +77,9 @@ async def loose(database: Database, *objects: Stored) -> dict[str, bool]:
     return {row["key"]: row["is_due"] for row in rows}
 
 
-async def test_an_announced_object_is_deleted_when_two_hours_have_passed_and_not_before(own_database: Database):
+async def test_an_announced_object_is_deleted_five_minutes_after_its_last_renewal_and_not_before(
+    own_database: Database,
+):
     new = stored(b"content")
     await announced(own_database, new)
     assert await loose(own_database, new) == {new.key: False}
@@ -87,10 +89,32 @@ async def test_an_announced_object_is_deleted_when_two_hours_have_passed_and_not
             return await blobs.doom(tx, 10)
 
     assert await doomed() == []
-    await query(own_database, "UPDATE loose_blobs SET due_at = due_at - interval '119 minutes'")
+    await query(own_database, "UPDATE loose_blobs SET due_at = due_at - interval '4 minutes'")
+    assert await doomed() == []
+    async with own_database.connect() as tx:
+        assert await blobs.renew(tx, [new.key]) == {new.key}
+    await query(own_database, "UPDATE loose_blobs SET due_at = due_at - interval '4 minutes'")
     assert await doomed() == []
     await query(own_database, "UPDATE loose_blobs SET due_at = due_at - interval '1 minute'")
     assert await doomed() == [new.key]
+
+
+async def test_what_was_adopted_or_taken_by_the_sweep_is_neither_renewed_nor_let_go(
+    own_database: Database, tenant: str
+):
+    adopted, taken, waiting = await kept(own_database, tenant, b"kept"), stored(b"taken"), stored(b"waiting")
+    await announced(own_database, taken)
+    async with own_database.begin() as tx:
+        assert await blobs.let_go(tx, [taken.key]) == {taken.key}
+        assert await blobs.doom(tx, 10) == [taken.key]
+    await announced(own_database, waiting)
+
+    keys = [adopted.key, taken.key, waiting.key]
+    async with own_database.connect() as tx:
+        renewed, let_go = await blobs.renew(tx, keys), await blobs.let_go(tx, keys)
+
+    assert (renewed, let_go) == ({waiting.key}, {waiting.key})
+    assert await loose(own_database, adopted, taken, waiting) == {taken.key: False, waiting.key: True}
 
 
 async def test_an_adopted_object_is_no_longer_loose_and_counts(database: Database, tenant: str):

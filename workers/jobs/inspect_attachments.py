@@ -14,15 +14,16 @@ from contextlib import suppress
 from typing import Any, NoReturn
 from uuid import UUID
 
+from service.announcements import Announcement
 from service.blobs import BlobStore
 from service.commands.inspections import INTERRUPTED, claim_attachment, is_given_up, record_outcome
 from service.domain.attachment import INSPECTIONS_MAX, PATIENCE_SECONDS, AttachmentStatus, Outcome, tenant_share
 from service.domain.errors import DomainError
 from service.log import get_logger
-from service.store import blobs, inspections
+from service.store import inspections
 from service.store.engine import Database
 from service.store.inspections import Claim
-from workers.examiner import Examiner, Postponed, Product, Progress, clear_scratch
+from workers.examiner import Examiner, Postponed, Product, Progress
 
 SWEEP_SECONDS = 5.0
 """What a lost doorbell costs at the most."""
@@ -62,6 +63,7 @@ class Inspections:
         may_be_weak: bool = False,
     ) -> None:
         self._database = database
+        self._store = store
         self._places = places
         self._by_tenant: Counter[str] = Counter()
         """How many files of each tenant this worker looks into now."""
@@ -78,7 +80,6 @@ class Inspections:
 
     async def work_until(self, stop: asyncio.Event) -> None:
         """Inspect whatever is due, when woken and every few seconds, until `stop` is set; then finish or give back."""
-        await asyncio.to_thread(clear_scratch)
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
@@ -143,8 +144,12 @@ class Inspections:
         if is_given_up(claim):
             await self._record(claim, Product(INTERRUPTED), began)
             return
+        async with Announcement(self._database, self._store) as announcement:
+            await self._look(claim, announcement, began)
+
+    async def _look(self, claim: Claim, announcement: Announcement, began: float) -> None:
         progress = Progress()
-        looking = asyncio.create_task(self._examiner.examine(claim, progress))
+        looking = asyncio.create_task(self._examiner.examine(claim, progress, announcement))
         keeping = asyncio.create_task(self._keep(claim, progress))
         try:
             await asyncio.wait([looking, keeping], return_when=asyncio.FIRST_COMPLETED)
@@ -162,7 +167,8 @@ class Inspections:
         finally:
             keeping.cancel()
             looking.cancel()
-            await asyncio.gather(keeping, looking, return_exceptions=True)
+            await _ended(keeping, looking)
+        await announcement.confirm()
         await self._record(claim, product, began)
 
     async def _keep(self, claim: Claim, progress: Progress) -> NoReturn:
@@ -183,8 +189,6 @@ class Inspections:
         async with self._database.begin() as tx:
             recorded = await record_outcome(tx, claim, product.outcome, text=product.text, thumbnail=product.thumbnail)
         if not recorded:
-            async with self._database.connect() as tx:
-                await blobs.let_go(tx, product.made)
             LOG.info("inspection.claim_lost", **_named(claim))
             return
         if self._on_recorded is not None:
@@ -211,6 +215,19 @@ class Inspections:
         with suppress(DomainError):
             async with self._database.connect() as tx:
                 await inspections.postpone(tx, claim, 0, is_attempt=False)
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for the end of tasks that were cancelled, also when cut off: what they write cannot be deleted before."""
+    cut_off: asyncio.CancelledError | None = None
+    while any(not task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError as error:
+            cut_off = error
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if cut_off is not None:
+        raise cut_off
 
 
 def _named(claim: Claim) -> dict[str, Any]:
