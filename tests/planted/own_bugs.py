@@ -448,6 +448,19 @@ OF_OUR_OWN = (
         r"assert \(200, None, 200\) == \(503, '1', 200\)",
     ),
     Bug(
+        "refused-in-the-place-of-good",
+        "a key that may not sign takes the place of the good one that has the same id",
+        (
+            Edit(
+                "service/handlers/issuer_keys.py",
+                "self._keys = {key.key_id: key for key in fit}",
+                "self._keys = {key.key_id: key for key in fit if key.key_id not in {name for name, _ in refused}}",
+            ),
+        ),
+        ("tests/handlers/test_jwks_documents.py::test_a_refused_key_does_not_take_the_place_of_a_good_one",),
+        r"assert 401 == 200",
+    ),
+    Bug(
         "look-ups-without-end",
         "made-up keys are counted and refused, and PostgreSQL is asked for each of them all the same",
         (Edit("service/handlers/look_ups.py", "        if not standing.allowed:\n", "        if False:\n"),),
