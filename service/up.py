@@ -17,6 +17,7 @@ from types import FrameType
 from honcho.environ import parse_procfile
 
 from service import development_key
+from service.credentials import own_variables
 from service.domain.errors import DomainError
 from service.embedded.errors import EmbeddedError
 from service.embedded.folder import prepare
@@ -112,9 +113,10 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
             for name, value in environment.items()
             if name != OWNER_URL and not (wants_postgres and name[:2] == "PG")
         }
+        environments = {name: own_variables(name, inherited | settings) for name in processes}
         banner = _Banner(_address(host, port), key, say)
         try:
-            return run(processes, environment=inherited | settings, say=say, on_started=banner.start)
+            return run(processes, environments=environments, say=say, on_started=banner.start)
         finally:
             _ignore_signals()
             banner.stop()

@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -28,6 +30,9 @@ READY = re.compile(
     r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
     re.DOTALL,
 )
+
+CREDENTIALS = {"HOLDFAST_JWT_SECRET": secrets.token_hex(32), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+"""Set for all of them, beside the `HOLDFAST_SECRET` that each data folder has of its own."""
 
 
 class Up(Part):
@@ -64,7 +69,9 @@ def start_up(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterat
     logs = tmp_path_factory.mktemp("up-logs")
 
     def start(data: Path, port: int | None = None) -> Up:
-        environment = clean_environment(bytecode, HOLDFAST_DATA_DIR=str(data), PORT=str(port or free_port()))
+        environment = clean_environment(
+            bytecode, HOLDFAST_DATA_DIR=str(data), PORT=str(port or free_port()), **CREDENTIALS
+        )
         started.append(Up(f"up{len(started)}", environment, logs))
         started[-1].start()
         return started[-1]
@@ -120,6 +127,28 @@ def test_its_processes_serve_as_a_role_that_owns_nothing_also_where_the_data_is_
 
     assert asyncio.run(roles()) == {"holdfast_app"}
     assert f"DATABASE_URL={as_serving(owner_url)}" in (tmp_path / "endpoints").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the environment of a process is seen in /proc")
+def test_each_process_has_the_credentials_that_it_uses_and_no_others(running: Up) -> None:
+    running.wait_for_banner()
+    names = {*CREDENTIALS, "HOLDFAST_SECRET"}
+
+    held: dict[str, set[str]] = {}
+    for pid, args in processes_below(running.pid).items():
+        worker = re.search(r"(?:holdfast worker|-m workers) (\w+)$", args)
+        kind = worker[1] if worker else "web" if re.search(r"(holdfast serve|-m service)$", args) else "another"
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            variables = Path(f"/proc/{pid}/environ").read_bytes()
+            held.setdefault(kind, set()).update(name for name in names if f"{name}=".encode() in variables)
+
+    assert held == {
+        "web": {"HOLDFAST_SECRET", "HOLDFAST_JWT_SECRET", "AWS_SECRET_ACCESS_KEY"},
+        "webhooks": {"HOLDFAST_SECRET"},
+        "attachments": {"AWS_SECRET_ACCESS_KEY"},
+        "events": set(),
+        "another": set(),  # PostgreSQL and Valkey
+    }
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed line needs curl")

@@ -576,6 +576,13 @@ OF_OUR_OWN = (
         r"'postgres'",
     ),
     Bug(
+        "secrets-for-all",
+        "each process of `holdfast up` is given all secrets: who takes over a worker can make tokens",
+        (Edit("service/up.py", "own_variables(name, inherited | settings)", "inherited | settings"),),
+        ("tests/e2e/test_up.py::test_each_process_has_the_credentials_that_it_uses_and_no_others",),
+        r"HOLDFAST_JWT_SECRET",
+    ),
+    Bug(
         "more-than-rows",
         "the role that serves is given every right on the tables, and may empty them with one word",
         (Edit("service/store/roles.py", "GRANT SELECT, INSERT, UPDATE, DELETE ON", "GRANT ALL ON"),),
