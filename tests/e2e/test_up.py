@@ -21,6 +21,7 @@ import httpx2
 import pytest
 from ports import free_port
 from processes import alive, clean_environment, processes_below, tail
+from sealing import SEALS
 from stack import DEADLINE_SECONDS, HOLDFAST, Part, wait_until
 
 from service.embedded.servers import EmbeddedServers, as_serving
@@ -179,6 +180,39 @@ def test_a_secret_that_was_cut_short_is_not_taken_for_one(start_up: StartUp, tmp
 
     assert one.wait() == 1
     assert re.fullmatch(rf"{tmp_path}/secret cannot be used \([^\n]+\) Bring back [^\n]+\n", one.text())
+
+
+def test_no_new_secret_is_made_over_rows_that_another_one_sealed(start_up: StartUp, tmp_path: Path) -> None:
+    answer = (
+        "INSERT INTO idempotency_keys (id, tenant_id, fingerprint, body, created_at) VALUES ($1, 't', '', $2, now())"
+    )
+
+    async def keep(url: str, body: bytes) -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(answer, secrets.token_bytes(32), body)
+        finally:
+            await connection.close()
+
+    with EmbeddedServers(tmp_path, durable=False, say=lambda _: None) as before:
+        assert before.endpoints is not None
+        owner_url = before.endpoints.database_url or ""
+        migrate.upgrade(owner_url)
+        for body in (SEALS.mark + b"sealed", b"of a version without seals"):
+            asyncio.run(keep(owner_url, body))
+    refused = start_up(tmp_path)
+    wait_until(lambda: READY.search(refused.text()) or not refused.running, "it refused, or is ready")
+    code = None if refused.running else refused.wait()
+
+    assert (code, (tmp_path / "secret").exists()) == (1, False)
+    said = refused.text().splitlines()[-1]
+    assert said.startswith(f"{tmp_path}/secret is missing, and 1 rows of the database are sealed with a secret: bring")
+    assert said.endswith(f"(umask 077; openssl rand -hex 32 > {tmp_path}/secret)")
+
+    (tmp_path / "secret").write_text(secrets.token_hex(32))  # the old one is lost
+    again = start_up(tmp_path)
+
+    again.wait_for_banner()
 
 
 def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_up: StartUp, tmp_path: Path) -> None:
