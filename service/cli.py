@@ -68,8 +68,13 @@ def worker(queue: str) -> None:
 
 
 def _become(process: str, module: str, *arguments: str) -> None:
-    """Turn this process into `python -m module`: the command stays light, and signals reach it directly."""
-    environment = own_variables(process, with_noted_endpoints(os.environ))
+    """Turn this process into `python -m module`: the command stays light, and signals reach it directly.
+
+    Of what was noted it gets what `process` uses; what was given stays.
+    """
+    completed = with_noted_endpoints(os.environ)
+    given = {name: completed[name] for name in os.environ}
+    environment = given | own_variables(process, completed)
     os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606 - our own module
 
 
