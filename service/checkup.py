@@ -181,7 +181,7 @@ def _role(rights: server.Rights) -> Finding:
 
 
 async def _check_seals(tx: Tx, settings: Settings) -> Finding:
-    """Whether the secret is there, and opens what it should: of kept answers the newest are looked at."""
+    """Whether the secret is there, and sealed all that has a seal: marks are counted, and nothing is opened."""
     if settings.secret is None:
         return Finding(
             Verdict.BAD,
@@ -189,10 +189,9 @@ async def _check_seals(tx: Tx, settings: Settings) -> Finding:
             f"{HOW_TO_MAKE}. Web and webhooks processes do not start without it.",
         )
     seals = Seals(required_secrets(settings))
-    counts = await sealed.marks_of_answers(tx, MARK_BYTES)
-    for text, rows in (await sealed.marks_of_webhooks(tx, len(as_text(seals.mark)))).items():
-        mark = b64decode(text) if text.startswith(as_text(MAGIC)) else b""
-        counts[mark] = counts.get(mark, 0) + rows
+    counts = await sealed.marks_of_answers(tx, MAGIC, MARK_BYTES)
+    for text, rows in (await sealed.marks_of_webhooks(tx, as_text(MAGIC), len(as_text(seals.mark)))).items():
+        counts[b64decode(text)] += rows
     if unopened := sum(rows for mark, rows in counts.items() if is_sealed(mark) and not seals.knows(mark)):
         return Finding(
             Verdict.BAD,

@@ -15,6 +15,7 @@ import click
 from service import __version__
 from service.checkup import Verdict, check_everything
 from service.commands.api_keys import KeyWish, create_api_key, revoke_api_key
+from service.credentials import WEB, own_variables
 from service.domain.api_key import BY_COMMAND, DEFAULT_SCOPES, ApiKey
 from service.domain.caller import SUBJECT_CHARACTERS_MAX, TENANT_CHARACTERS_MAX, Scope
 from service.domain.errors import DomainError
@@ -56,20 +57,25 @@ def up() -> None:
 @main.command()
 def serve() -> None:
     """Serve the HTTP API on HOST:PORT (127.0.0.1:8000)."""
-    _become("service")
+    _become(WEB, "service")
 
 
 @main.command()
 @click.argument("queue", type=click.Choice([queue.value for queue in Queue]))
 def worker(queue: str) -> None:
     """Work on QUEUE until stopped. Start as many as you like, of each."""
-    _become("workers", queue)
+    _become(f"worker-{queue}", "workers", queue)
 
 
-def _become(module: str, *arguments: str) -> None:
-    """Turn this process into `python -m module`: the command stays light, and signals reach it directly."""
-    os.environ.update(with_noted_endpoints(os.environ))
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - our own module
+def _become(process: str, module: str, *arguments: str) -> None:
+    """Turn this process into `python -m module`: the command stays light, and signals reach it directly.
+
+    Of what was noted it gets what `process` uses; what was given stays.
+    """
+    completed = with_noted_endpoints(os.environ)
+    given = {name: completed[name] for name in os.environ}
+    environment = given | own_variables(process, completed)
+    os.execve(sys.executable, [sys.executable, "-m", module, *arguments], environment)  # noqa: S606 - our own module
 
 
 @main.command()

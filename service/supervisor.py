@@ -36,11 +36,12 @@ class SupervisorError(Exception):
 def run(
     processes: Mapping[str, str],
     *,
-    environment: Mapping[str, str],
+    environments: Mapping[str, Mapping[str, str]],
     say: Callable[[str], None],
     on_started: Callable[[], None] | None = None,
 ) -> int:
-    """Run named command lines until a signal asks to stop: gives 0 then, 1 after a crash loop.
+    """Run named command lines, each in its own environment, until a signal asks to stop: gives 0 then, 1 after a crash
+    loop.
 
     From the main thread only. `on_started` is called once, when all have been started for the first time, and must
     not block. Raises SupervisorError when a program is not installed.
@@ -48,10 +49,10 @@ def run(
     width = max(map(len, processes), default=0)
     output = Printer(sys.stdout, width=width)
     members = [
-        _Member(name, _resolve(name, command, environment), output, colour)
+        _Member(name, _resolve(name, command, environments[name]), environments[name], output, colour)
         for (name, command), colour in zip(processes.items(), _colours(), strict=False)
     ]
-    return asyncio.run(_Supervisor(members, {**environment, "PYTHONUNBUFFERED": "1"}, say).run(on_started))
+    return asyncio.run(_Supervisor(members, say).run(on_started))
 
 
 def stop_signals() -> list[signal.Signals]:
@@ -80,13 +81,14 @@ class _Member:
 
     name: str
     program: list[str]
+    environment: Mapping[str, str]
     output: Printer
     colour: str
     process: asyncio.subprocess.Process | None = None
     reading: asyncio.Task[None] | None = None
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=QUOTED_LINES))
 
-    async def start(self, environment: Mapping[str, str]) -> None:
+    async def start(self) -> None:
         # A pipe of our own: with asyncio's, a process would not count as ended while a child of it keeps the pipe open.
         read_end, write_end = os.pipe()
         self.reading = asyncio.create_task(self._pass_lines_on(read_end))
@@ -97,7 +99,7 @@ class _Member:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
-                env=environment,
+                env={**self.environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # Ctrl-C is for us; the processes are told in order
             )
         finally:
@@ -146,9 +148,8 @@ class _Member:
 
 
 class _Supervisor:
-    def __init__(self, members: list[_Member], environment: Mapping[str, str], say: Callable[[str], None]) -> None:
+    def __init__(self, members: list[_Member], say: Callable[[str], None]) -> None:
         self._members = members
-        self._environment = environment
         self._say = say
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -171,7 +172,7 @@ class _Supervisor:
                 member.send(signal.SIGKILL, to_group=True)
 
     async def _start(self, member: _Member) -> None:
-        await member.start(self._environment)
+        await member.start()
         if self._stopping.is_set():  # asked to stop meanwhile, when this one could not be told
             member.send(signal.SIGTERM)
 

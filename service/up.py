@@ -1,7 +1,9 @@
 """All of Holdfast on one machine: servers where none are given, migrations, a key, the processes, and a banner."""
 
+import asyncio
 import errno
 import json
+import shlex
 import signal
 import socket
 import threading
@@ -17,13 +19,16 @@ from types import FrameType
 from honcho.environ import parse_procfile
 
 from service import development_key
+from service.credentials import own_variables
 from service.domain.errors import DomainError
 from service.embedded.errors import EmbeddedError
 from service.embedded.folder import prepare
 from service.embedded.servers import EmbeddedServers, Endpoints, as_serving
 from service.running import DEFAULT_FOLDER, SECRET_FILE, keep_secret, note_endpoints
+from service.seals import MAGIC, as_text
 from service.settings import VARIABLES, SettingsError, read_settings
-from service.store import migrate
+from service.store import migrate, sealed
+from service.store.engine import Database
 from service.supervisor import SupervisorError, run, stop_signals
 
 PROCFILE = Path(__file__).resolve().parent.parent / "Procfile"
@@ -86,7 +91,7 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
     folder = prepare(Path(environment.get("HOLDFAST_DATA_DIR") or DEFAULT_FOLDER))
     given = Endpoints(environment.get("DATABASE_URL") or None, environment.get("REDIS_URL") or None)
     wants_postgres, wants_redis = given.database_url is None, given.redis_url is None
-    secret = environment.get("HOLDFAST_SECRET") or _kept_secret(folder)
+    secret = environment.get("HOLDFAST_SECRET") or (_kept_secret(folder) if (folder / SECRET_FILE).exists() else None)
     servers = EmbeddedServers(folder, postgres=wants_postgres, redis=wants_redis, say=say)
     with _no_more_interrupts(servers) if wants_postgres or wants_redis else nullcontext():
         started = servers.start() if wants_postgres or wants_redis else given
@@ -104,7 +109,7 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
             "HOST": host,
             "PORT": str(port),
             "HOLDFAST_DATA_DIR": str(folder),
-            "HOLDFAST_SECRET": secret,
+            "HOLDFAST_SECRET": secret or _first_secret(database_url, folder),
         }
         # No process serves as the owner; and libpq's variables are meant for another server than ours.
         inherited = {
@@ -112,9 +117,10 @@ def _up(environment: Mapping[str, str], say: Callable[[str], None]) -> int:
             for name, value in environment.items()
             if name != OWNER_URL and not (wants_postgres and name[:2] == "PG")
         }
+        environments = {name: own_variables(name, inherited | settings) for name in processes}
         banner = _Banner(_address(host, port), key, say)
         try:
-            return run(processes, environment=inherited | settings, say=say, on_started=banner.start)
+            return run(processes, environments=environments, say=say, on_started=banner.start)
         finally:
             _ignore_signals()
             banner.stop()
@@ -148,6 +154,31 @@ def _kept_secret(folder: Path) -> str:
             "with nothing else."
         ) from None
     return secret
+
+
+def _first_secret(database_url: str, folder: Path) -> str:
+    """A new secret for a database without seals; raises UpError where there are some: then there was a secret."""
+    rows = asyncio.run(_sealed_rows(database_url))
+    path = folder / SECRET_FILE
+    if rows and not path.exists():  # looked for after the count: another start makes it before anything is sealed
+        raise UpError(
+            f"{path} is missing, and {rows} rows of the database are sealed with a secret: bring the file back from a "
+            "copy of the data folder, or set HOLDFAST_SECRET to what was in it. Is it lost? Then make a new one: "
+            f"(umask 077; openssl rand -hex 32 > {shlex.quote(str(path))})"
+        )
+    return _kept_secret(folder)
+
+
+async def _sealed_rows(database_url: str) -> int:
+    database = Database(database_url, connections_max=1)
+    await database.open()
+    try:
+        async with database.connect() as tx:
+            answers = await sealed.marks_of_answers(tx, MAGIC, len(MAGIC))
+            webhooks = await sealed.marks_of_webhooks(tx, as_text(MAGIC), len(as_text(MAGIC)))
+    finally:
+        await database.close()
+    return answers[MAGIC] + webhooks.get(as_text(MAGIC), 0)
 
 
 def _check_free(host: str, port: int, variable: str = "PORT") -> None:

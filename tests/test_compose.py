@@ -15,6 +15,7 @@ import yaml
 from sealing import SECRET
 
 from service.app import create_app
+from service.credentials import USED_BY, own_variables
 from service.settings import BAD_CREDENTIALS_LIMIT, VARIABLES, Settings, read_settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +80,14 @@ def test_the_secret_goes_to_those_who_seal_or_open_and_to_nobody_else() -> None:
 
     assert given == {"web", "worker-webhooks"}
     assert all(":?" in OURS[name]["environment"]["HOLDFAST_SECRET"] for name in given)
+
+
+def test_credentials_go_to_the_same_processes_as_with_up() -> None:
+    credentials = {*USED_BY, *OF_THE_BUCKET}
+    by_compose = {name: credentials & set(service["environment"]) for name, service in OURS.items()}
+    by_up = {name: set(own_variables(name, dict.fromkeys(credentials, "x"))) for name in PROCESSES}
+
+    assert by_up == by_compose
 
 
 def test_what_can_be_set_outside_is_documented() -> None:
@@ -261,6 +270,7 @@ sys.meta_path.insert(0, Absent())
 import httpx2
 import service.__main__, service.cli, workers.__main__
 from service.app import create_app
+from service.credentials import USED_BY, own_variables
 from service.settings import read_settings
 
 async def look():

@@ -64,6 +64,19 @@ class Stored:
         self.run(WEBHOOK.replace("$5::interval", f"interval '{lifetime}'"), webhook_id, TENANT, secret, old)
         return webhook_id
 
+    def add_newer_answers(self, count: int, seals: Seals) -> None:
+        """Kept answers of which the mark alone is there: they cannot be opened, and need not be to be counted."""
+        self.run(
+            """
+            INSERT INTO idempotency_keys (id, tenant_id, fingerprint, body, created_at)
+            SELECT decode(md5(n::text), 'hex'), $1, '', $2, now() + interval '1 minute'
+            FROM generate_series(1, $3::int) n
+            """,
+            TENANT,
+            seals.mark,
+            count,
+        )
+
     def answer(self, key_id: bytes, seals: Seals) -> bytes:
         ((body,),) = self.run("SELECT body FROM idempotency_keys WHERE id = $1", key_id)
         return seals.open(place_of_answer(TENANT, key_id), body)
@@ -229,3 +242,32 @@ def test_the_doctor_says_what_is_to_be_sealed_anew_and_what_does_not_open(
     assert findings(none) == {"FAIL": "secret: HOLDFAST_SECRET is not set"}
     assert "holdfast reseal" in older.stdout
     assert [result.exit_code for result in (well, older, lost, none)] == [0, 0, 1, 1]
+
+
+def test_the_doctor_counts_every_kept_answer_however_many_came_since(
+    stored: Stored, holdfast: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store, "COUNTED_ROWS", 500, raising=False)
+    for _ in range(3):
+        stored.add_answer(SEALS)
+    stored.add_newer_answers(1200, NEW_SEALS)
+
+    assert findings(holdfast("doctor", f"{NEW},{SECRET}")) == {
+        "warn": "secret: 3 rows carry no seal, or an older secret's"
+    }
+    assert findings(holdfast("doctor", NEW)) == {"FAIL": "secret: 3 sealed rows do not open with HOLDFAST_SECRET"}
+    assert findings(holdfast("doctor", SECRET)) == {"FAIL": "secret: 1200 sealed rows do not open with HOLDFAST_SECRET"}
+
+
+def test_the_doctor_counts_the_secret_before_a_rotation_while_it_still_signs(
+    stored: Stored, holdfast: Callable[..., Result]
+):
+    for old_is_over in (False, True):
+        webhook = stored.add_webhook(SEALS, old_is_over=old_is_over)
+        anew = NEW_SEALS.seal_text(place_of_webhook(TENANT, webhook), PLAIN)
+        stored.run("UPDATE webhook_endpoints SET secret = $1 WHERE id = $2", anew, webhook)
+
+    assert findings(holdfast("doctor", f"{NEW},{SECRET}")) == {
+        "warn": "secret: 1 rows carry no seal, or an older secret's"
+    }
+    assert findings(holdfast("doctor", NEW)) == {"FAIL": "secret: 1 sealed rows do not open with HOLDFAST_SECRET"}

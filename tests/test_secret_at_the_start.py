@@ -9,9 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from eventually import DEADLINE_SECONDS
 from processes import clean_environment
 
+from service.cli import main
 from service.domain.server_secret import secrets_of
 from service.domain.work import Queue
 from service.running import keep_secret, note_endpoints, with_noted_endpoints
@@ -95,3 +97,29 @@ def test_other_commands_find_it_where_they_find_the_database_and_nowhere_else(tm
     assert with_noted_endpoints(folder) == folder | SERVERS | {"HOLDFAST_SECRET": made}
     assert with_noted_endpoints(folder | {"HOLDFAST_SECRET": "own"})["HOLDFAST_SECRET"] == "own"
     assert "HOLDFAST_SECRET" not in with_noted_endpoints(folder | {"DATABASE_URL": "postgresql://elsewhere/db"})
+
+
+@pytest.mark.parametrize(
+    ("command", "has_it"),
+    [
+        (["serve"], True),
+        (["worker", "webhooks"], True),
+        (["worker", "events"], False),
+        (["worker", "attachments"], False),
+    ],
+    ids=str,
+)
+def test_a_process_that_is_started_by_hand_finds_it_where_it_needs_it(
+    command: list[str], has_it: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    environments: list[dict[str, str]] = []
+    monkeypatch.setattr("service.cli.os.execve", lambda _program, _words, became: environments.append(became))
+    keep_secret(tmp_path)
+    note_endpoints(tmp_path, SERVERS["DATABASE_URL"], SERVERS["REDIS_URL"])
+
+    done = CliRunner().invoke(main, command, env={"HOLDFAST_DATA_DIR": str(tmp_path), "DATABASE_URL": None})
+
+    assert done.exit_code == 0, done.output
+    assert [("HOLDFAST_SECRET" in became, became["DATABASE_URL"]) for became in environments] == [
+        (has_it, SERVERS["DATABASE_URL"])
+    ]

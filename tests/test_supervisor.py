@@ -22,7 +22,9 @@ SUPERVISE = """
 import json, os, sys
 from service.supervisor import run
 say = lambda line: print(line, flush=True)
-sys.exit(run(json.loads(sys.argv[1]), environment=os.environ, say=say, on_started=lambda: say("all started")))
+lines = json.loads(sys.argv[1])
+environments = dict.fromkeys(lines, os.environ)
+sys.exit(run(lines, environments=environments, say=say, on_started=lambda: say("all started")))
 """
 TELL_AND_STAY = "import os, time; print('pid', os.getpid()); time.sleep(600)"
 TELL_AND_STAY_DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {TELL_AND_STAY}"
@@ -130,4 +132,4 @@ def test_a_killed_supervisor_leaves_no_process(supervise: Callable[..., Supervis
 
 def test_a_program_that_is_not_installed_is_named() -> None:
     with pytest.raises(SupervisorError, match="process web needs `no-such-program`, which is not installed"):
-        run({"web": "no-such-program serve"}, environment={"PATH": "/nowhere"}, say=lambda _line: None)
+        run({"web": "no-such-program serve"}, environments={"web": {"PATH": "/nowhere"}}, say=lambda _line: None)

@@ -17,6 +17,9 @@ QUOTED_LINES = 15  # enough for PostgreSQL's error, detail and hint
 QUOTED_BYTES = 16_384  # the last lines are within this much of the log
 LOG_MAX_BYTES = 10_000_000  # a longer log starts anew, and one old part is kept
 
+LEFT_OUT = ("PG", "LC_", "LANG", "HOLDFAST_", "DATABASE_URL", "REDIS_URL", "AWS_")
+"""What variables begin with that no server needs: some steer PostgreSQL's programs, others hold Holdfast's secrets."""
+
 
 class Child:
     """A program running under us, its output in a log file."""
@@ -105,6 +108,9 @@ class Child:
 
 
 def clean_environment() -> dict[str, str]:
-    """Our environment without what would steer PostgreSQL's programs elsewhere, in a locale that always exists."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    """Our environment without what is meant for Holdfast or would steer PostgreSQL's programs elsewhere.
+
+    The locale is one that always exists.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LEFT_OUT)}
     return kept | {"LC_ALL": "C"}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from contextlib import suppress
 from typing import Any, cast
 
 import httpx2
@@ -43,12 +45,18 @@ RSA_BITS_MIN = 2048
 EC_CURVE = "secp256r1"
 """The curve of ES256, P-256 (RFC 7518, section 3.4), as cryptography calls it."""
 
-FETCH_TROUBLE = (httpx2.HTTPError, OSError, ValueError, msgspec.MsgspecError, jwt.PyJWTError)
-"""What a fetch fails with: no answer in time, no JSON, no keys. `TimeoutError` is an `OSError`."""
-
 NOT_PUBLISHED = "The token is signed with a key that its issuer does not publish."
 
+SAME_ID = "a later key has the same id"
+"""Both are fit, and a token names a key by its id alone."""
+
 LOG = get_logger("tokens")
+
+
+class Published(msgspec.Struct):
+    """What is read of a JWKS document: `keys`, whatever else it holds (RFC 7517, section 5)."""
+
+    keys: list[Any]
 
 
 class KeySet:
@@ -57,7 +65,7 @@ class KeySet:
     def __init__(self, url: str) -> None:
         self._url = url
         self._keys: dict[str | None, jwt.PyJWK] = {}
-        self._refused: frozenset[str | None] = frozenset()
+        self._refused: frozenset[tuple[str | None, str]] = frozenset()
         self._fetched_at = self._tried_at = float("-inf")
         self._has_failed = False
         self._fetching: asyncio.Task[None] | None = None
@@ -114,7 +122,7 @@ class KeySet:
             async with asyncio.timeout(FETCH_SECONDS_MAX):
                 document = await self._fetch()
             self._take(document)
-        except FETCH_TROUBLE as error:
+        except Exception as error:  # noqa: BLE001 - a document may hold anything, and none of it is the caller's fault
             LOG.warning("jwks.unavailable", error=type(error).__name__)
             self._has_failed = True
         else:
@@ -141,19 +149,38 @@ class KeySet:
         return bytes(document)
 
     def _take(self, document: bytes) -> None:
-        whole = jwt.PyJWKSet.from_dict(msgspec.json.decode(document, type=dict[str, Any])).keys
-        published = [key for key in whole if isinstance(cast("object", key.key_id), str | None)]
-        faults = {key.key_id: fault for key in published if (fault := fault_of(key)) is not None}
-        for name in faults.keys() - self._refused:
-            LOG.warning("jwks.key_refused", key_id=name, reason=faults[name])
-        self._refused = frozenset(faults)
-        self._keys = {key.key_id: key for key in published if key.key_id not in faults}
+        published = _readable_keys(msgspec.json.decode(document, type=Published).keys)
+        if not published:
+            raise ValueError("the JWKS document has no key that can be read")
+        faults = [(key.key_id, fault_of(key, operations)) for key, operations in published]
+        fit = [key for (key, _), (_, fault) in zip(published, faults, strict=True) if fault is None]
+        refused = {(name, fault) for name, fault in faults if fault is not None}
+        refused |= {(name, SAME_ID) for name, count in Counter(key.key_id for key in fit).items() if count > 1}
+        for name, reason in refused - self._refused:
+            LOG.warning("jwks.key_refused", key_id=name, reason=reason)
+        self._refused = frozenset(refused)
+        self._keys = {key.key_id: key for key in fit}
 
 
-def fault_of(key: jwt.PyJWK) -> str | None:
-    """Why no token may be signed with a published key; None: it is fit for RS256 or ES256."""
-    if key.public_key_use not in {None, "sig"}:
+def _readable_keys(entries: list[Any]) -> list[tuple[jwt.PyJWK, Any]]:
+    """The keys that can be read, each with its `key_ops`; what else stands among them is left out."""
+    read: list[tuple[jwt.PyJWK, Any]] = []
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
+            continue
+        with suppress(Exception):  # of each wrong value PyJWT raises another one, and the other keys still count
+            read.append((jwt.PyJWK(entry), entry.get("key_ops")))
+    return read
+
+
+def fault_of(key: jwt.PyJWK, operations: object) -> str | None:
+    """Why no token may be signed with a published key with these `key_ops`; None: it is fit for RS256 or ES256."""
+    if cast("object", key.public_key_use) not in (None, "sig"):  # no set: a list has no place in one
         return "its use is not sig"
+    if operations is not None and not (
+        isinstance(operations, list) and all(isinstance(one, str) for one in operations)
+    ):
+        return "its key_ops is no list of words"
     match key.key:
         case RSAPublicKey() as public if public.key_size < RSA_BITS_MIN:
             return f"RSA of {public.key_size} bits, fewer than {RSA_BITS_MIN}"

@@ -6,6 +6,7 @@ any that is in use: so no request waits for more than a step, and no two wait fo
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +20,8 @@ from service.store.tables import Id
 STEP_ROWS = 200
 """Answers have a few kB each, and 1 MiB at the most; a step takes milliseconds."""
 
-SAMPLE_ROWS = 1000
-"""Of the newest kept answers: what `holdfast doctor` looks at."""
+COUNTED_ROWS = 10_000
+"""Of kept answers, in one statement: all are counted, and each statement ends long before PostgreSQL ends it."""
 
 ANSWERS_STEP = Statement(
     sa.text("""
@@ -50,12 +51,13 @@ ANSWERS_PUT = Statement(
     """)
 )
 
-ANSWERS_SAMPLE = Statement(
+ANSWERS_MARKS = Statement(
     sa.text("""
-    SELECT substring(body FROM 1 FOR :bytes) AS mark, count(*) AS rows
-    FROM (SELECT body FROM idempotency_keys ORDER BY created_at DESC LIMIT :rows) newest
-    WHERE body IS NOT NULL GROUP BY 1
-    """).bindparams(sa.bindparam("bytes", type_=sa.Integer), sa.bindparam("rows", type_=sa.Integer))
+    SELECT CASE WHEN substring(body FROM 1 FOR length(CAST(:magic AS bytea))) = CAST(:magic AS bytea)
+                THEN substring(body FROM 1 FOR :length) ELSE CAST('' AS bytea) END AS mark, count(*) AS rows
+    FROM idempotency_keys
+    WHERE (CAST(:after AS bytea) IS NULL OR id > CAST(:after AS bytea)) AND id <= :last AND body IS NOT NULL GROUP BY 1
+    """).bindparams(sa.bindparam("length", type_=sa.Integer), sa.bindparam("last", type_=sa.LargeBinary))
 )
 
 WEBHOOKS_STEP = Statement(
@@ -94,10 +96,14 @@ WEBHOOKS_PUT = Statement(
 
 WEBHOOKS_MARKS = Statement(
     sa.text("""
-    SELECT left(secret, :characters) AS mark, count(*) AS rows FROM webhook_endpoints
-    WHERE deleted_at IS NULL GROUP BY 1
-    """).bindparams(sa.bindparam("characters", type_=sa.Integer))
+    SELECT CASE WHEN starts_with(stored, :magic) THEN left(stored, :length) ELSE '' END AS mark,
+           count(DISTINCT id) AS rows
+    FROM webhook_endpoints, unnest(
+        ARRAY[secret, CASE WHEN old_secret_expires_at > statement_timestamp() THEN old_secret END]) AS stored
+    WHERE deleted_at IS NULL AND stored IS NOT NULL GROUP BY 1
+    """).bindparams(sa.bindparam("length", type_=sa.Integer))
 )
+"""An old secret counts for as long as it signs."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -144,15 +150,20 @@ async def put_webhooks(tx: Tx, sealed: list[SealedWebhook]) -> None:
     )
 
 
-async def marks_of_answers(tx: Tx, length: int) -> dict[bytes, int]:
-    """How many of the newest kept answers begin with what; `length` is that of a mark, in bytes."""
-    found = await tx.rows(ANSWERS_SAMPLE, bytes=length, rows=SAMPLE_ROWS)
-    return {row["mark"]: row["rows"] for row in found}
+async def marks_of_answers(tx: Tx, magic: bytes, length: int) -> Counter[bytes]:
+    """How many kept answers have which mark, `length` bytes that begin with `magic`; b"": how many have none."""
+    counts: Counter[bytes] = Counter()
+    after = None
+    while (last := await tx.value(ANSWERS_STEP, after=after, rows=COUNTED_ROWS)) is not None:
+        for row in await tx.rows(ANSWERS_MARKS, magic=magic, length=length, after=after, last=last):
+            counts[row["mark"]] += row["rows"]
+        after = last
+    return counts
 
 
-async def marks_of_webhooks(tx: Tx, length: int) -> dict[str, int]:
-    """How many endpoints' secrets begin with what; `length` is that of a mark, in characters."""
-    return {row["mark"]: row["rows"] for row in await tx.rows(WEBHOOKS_MARKS, characters=length)}
+async def marks_of_webhooks(tx: Tx, magic: str, length: int) -> dict[str, int]:
+    """How many endpoints have a secret with which mark, `length` characters that begin with `magic`; "": with none."""
+    return {row["mark"]: row["rows"] for row in await tx.rows(WEBHOOKS_MARKS, magic=magic, length=length)}
 
 
 async def _step(tx: Tx, statements: tuple[Statement, Statement, Statement], after: Any, mark: Any) -> Step:

@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +21,7 @@ import httpx2
 import pytest
 from ports import free_port
 from processes import alive, clean_environment, processes_below, tail
+from sealing import SEALS
 from stack import DEADLINE_SECONDS, HOLDFAST, Part, wait_until
 
 from service.embedded.servers import EmbeddedServers, as_serving
@@ -28,6 +31,9 @@ READY = re.compile(
     r"Holdfast is ready +(?P<address>http://\S+) .*Development key +(?P<key>hf_\S+)\n.*Try it +(?P<curl>curl [^\n]+)\n",
     re.DOTALL,
 )
+
+CREDENTIALS = {"HOLDFAST_JWT_SECRET": secrets.token_hex(32), "AWS_SECRET_ACCESS_KEY": secrets.token_hex(20)}
+"""Set for all of them, beside the `HOLDFAST_SECRET` that each data folder has of its own."""
 
 
 class Up(Part):
@@ -64,7 +70,9 @@ def start_up(tmp_path_factory: pytest.TempPathFactory, bytecode: Path) -> Iterat
     logs = tmp_path_factory.mktemp("up-logs")
 
     def start(data: Path, port: int | None = None) -> Up:
-        environment = clean_environment(bytecode, HOLDFAST_DATA_DIR=str(data), PORT=str(port or free_port()))
+        environment = clean_environment(
+            bytecode, HOLDFAST_DATA_DIR=str(data), PORT=str(port or free_port()), **CREDENTIALS
+        )
         started.append(Up(f"up{len(started)}", environment, logs))
         started[-1].start()
         return started[-1]
@@ -122,6 +130,28 @@ def test_its_processes_serve_as_a_role_that_owns_nothing_also_where_the_data_is_
     assert f"DATABASE_URL={as_serving(owner_url)}" in (tmp_path / "endpoints").read_text()
 
 
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the environment of a process is seen in /proc")
+def test_each_process_has_the_credentials_that_it_uses_and_no_others(running: Up) -> None:
+    running.wait_for_banner()
+    names = {*CREDENTIALS, "HOLDFAST_SECRET"}
+
+    held: dict[str, set[str]] = {}
+    for pid, args in processes_below(running.pid).items():
+        worker = re.search(r"(?:holdfast worker|-m workers) (\w+)$", args)
+        kind = worker[1] if worker else "web" if re.search(r"(holdfast serve|-m service)$", args) else "another"
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+            variables = Path(f"/proc/{pid}/environ").read_bytes()
+            held.setdefault(kind, set()).update(name for name in names if f"{name}=".encode() in variables)
+
+    assert held == {
+        "web": {"HOLDFAST_SECRET", "HOLDFAST_JWT_SECRET", "AWS_SECRET_ACCESS_KEY"},
+        "webhooks": {"HOLDFAST_SECRET"},
+        "attachments": {"AWS_SECRET_ACCESS_KEY"},
+        "events": set(),
+        "another": set(),  # PostgreSQL and Valkey
+    }
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed line needs curl")
 def test_the_printed_line_opens_a_session(running: Up) -> None:
     line = running.wait_for_banner()["curl"]
@@ -150,6 +180,39 @@ def test_a_secret_that_was_cut_short_is_not_taken_for_one(start_up: StartUp, tmp
 
     assert one.wait() == 1
     assert re.fullmatch(rf"{tmp_path}/secret cannot be used \([^\n]+\) Bring back [^\n]+\n", one.text())
+
+
+def test_no_new_secret_is_made_over_rows_that_another_one_sealed(start_up: StartUp, tmp_path: Path) -> None:
+    answer = (
+        "INSERT INTO idempotency_keys (id, tenant_id, fingerprint, body, created_at) VALUES ($1, 't', '', $2, now())"
+    )
+
+    async def keep(url: str, body: bytes) -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            await connection.execute(answer, secrets.token_bytes(32), body)
+        finally:
+            await connection.close()
+
+    with EmbeddedServers(tmp_path, durable=False, say=lambda _: None) as before:
+        assert before.endpoints is not None
+        owner_url = before.endpoints.database_url or ""
+        migrate.upgrade(owner_url)
+        for body in (SEALS.mark + b"sealed", b"of a version without seals"):
+            asyncio.run(keep(owner_url, body))
+    refused = start_up(tmp_path)
+    wait_until(lambda: READY.search(refused.text()) or not refused.running, "it refused, or is ready")
+    code = None if refused.running else refused.wait()
+
+    assert (code, (tmp_path / "secret").exists()) == (1, False)
+    said = refused.text().splitlines()[-1]
+    assert said.startswith(f"{tmp_path}/secret is missing, and 1 rows of the database are sealed with a secret: bring")
+    assert said.endswith(f"(umask 077; openssl rand -hex 32 > {tmp_path}/secret)")
+
+    (tmp_path / "secret").write_text(secrets.token_hex(32))  # the old one is lost
+    again = start_up(tmp_path)
+
+    again.wait_for_banner()
 
 
 def test_ctrl_c_ends_all_and_the_next_start_has_the_messages_and_the_key(start_up: StartUp, tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ import sqlalchemy as sa
 import structlog
 import uvicorn
 from conversations import inspected
+from eventually import DEADLINE_SECONDS
 from invariants import violations
+from issuers import Issuer
 from places import Place, pieces
 from redis.asyncio import Redis
 from sockets import NEVER, PATIENT, Served
@@ -28,6 +30,7 @@ from service.blobs import BlobStore, new_key
 from service.commands.api_keys import KeyWish, create_api_key
 from service.domain.attachment import Attachment, AttachmentStatus
 from service.domain.caller import Scope
+from service.handlers import issuer_keys
 from service.handlers.admission import Admission
 from service.handlers.connections import Connection
 from service.handlers.patience import Patience
@@ -251,3 +254,26 @@ def status_with(app, client_of):
         return answer.status_code
 
     return status
+
+
+@pytest.fixture
+def issuer():
+    return Issuer()
+
+
+@pytest.fixture
+async def trusting(settings, running_app, monkeypatch):
+    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret, and waits for them."""
+    monkeypatch.setattr(issuer_keys, "FETCH_SECONDS_MAX", DEADLINE_SECONDS)
+
+    def app(url, secret=None):
+        return running_app(msgspec.structs.replace(settings, jwt_secret=secret, jwt_jwks_url=url))
+
+    return app
+
+
+@pytest.fixture
+def unremembered(monkeypatch):
+    """Every request verifies its token anew, and an unknown key id may always ask for a new document."""
+    monkeypatch.setattr("service.handlers.authentication.TRUSTED_SECONDS", 0)
+    monkeypatch.setattr(issuer_keys, "REFETCH_SECONDS_MIN", 0)

@@ -10,6 +10,7 @@ import json
 import time
 from contextlib import asynccontextmanager, suppress
 
+import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from ports import free_port
@@ -39,6 +40,11 @@ def forged(header, payload, secret):
     signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
     signature = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
     return (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
+def signed(key, key_id, algorithm="RS256", **changes):
+    """A token with good claims, but for the `changes`, which names the key that signed it."""
+    return jwt.encode(claims(**changes), key, algorithm=algorithm, headers={"kid": key_id})
 
 
 class Issuer:

@@ -1,39 +1,18 @@
-"""Keys of a JWKS document: which count, for how long, and who waits for them."""
+"""The keys of an issuer: for how long they count, and who waits for them."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import warnings
 from functools import partial
 
 import jwt
-import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from eventually import DEADLINE_SECONDS, until
-from issuers import Issuer, claims, forged
-from jwt.algorithms import RSAAlgorithm
+from issuers import claims, forged, signed
 
 from service.handlers import issuer_keys
-
-
-@pytest.fixture
-def issuer():
-    return Issuer()
-
-
-@pytest.fixture
-async def trusting(settings, running_app, monkeypatch):
-    """`trusting(url)`: an app that takes tokens by the keys at `url` and knows no secret, and waits for them."""
-    monkeypatch.setattr(issuer_keys, "FETCH_SECONDS_MAX", DEADLINE_SECONDS)
-
-    def app(url, secret=None):
-        return running_app(msgspec.structs.replace(settings, jwt_secret=secret, jwt_jwks_url=url))
-
-    return app
 
 
 async def test_tokens_of_published_keys_are_taken(issuer, trusting, status_with):
@@ -110,17 +89,6 @@ async def test_with_the_issuer_away_nobody_is_refused_for_it(issuer, trusting, s
     assert back == 200
 
 
-@pytest.fixture
-def unremembered(monkeypatch):
-    """Every request verifies its token anew, and an unknown key id may always ask for a new document."""
-    monkeypatch.setattr("service.handlers.authentication.TRUSTED_SECONDS", 0)
-    monkeypatch.setattr(issuer_keys, "REFETCH_SECONDS_MIN", 0)
-
-
-def signed(key, key_id, algorithm="RS256", **changes):
-    return jwt.encode(claims(**changes), key, algorithm=algorithm, headers={"kid": key_id})
-
-
 async def test_with_the_issuer_away_its_known_keys_count_for_a_day_and_unknown_ones_may_come_back(
     issuer, trusting, status_with, monkeypatch, unremembered
 ):
@@ -189,34 +157,6 @@ async def is_refused(token, edge, status_with):
     return await status_with(token, edge) == 401
 
 
-async def test_keys_that_may_not_sign_are_unknown_ones_and_said_once(
-    issuer, trusting, status_with, log_lines, unremembered
-):
-    short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that is the point
-    curve = ec.generate_private_key(ec.SECP384R1())
-    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    document = json.loads(issuer.published(rsa=issuer.rsa, short=short, curve=curve))
-    document["keys"] += [
-        RSAAlgorithm.to_jwk(issuer.rsa.public_key(), as_dict=True) | {"kid": "enc", "use": "enc"},
-        RSAAlgorithm.to_jwk(private, as_dict=True) | {"kid": "private"},
-        {"kty": "oct", "kid": "oct", "k": base64.urlsafe_b64encode(b"k" * 32).decode()},
-        {**RSAAlgorithm.to_jwk(issuer.rsa.public_key(), as_dict=True), "kid": ["rsa"]},
-    ]
-    issuer.document = json.dumps(document).encode()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", jwt.InsecureKeyLengthWarning)
-        bad = [signed(short, "short"), signed(issuer.rsa, "enc"), signed(private, "private")]
-    bad += [signed(curve, "curve", "ES384"), forged({"alg": "HS256", "kid": "oct"}, claims(), "k" * 32)]
-    async with issuer.serving(), trusting(issuer.url) as edge:
-        good = await status_with(signed(issuer.rsa, "rsa"), edge)
-        refused = [await status_with(token, edge) for token in bad + bad]
-    said = [msgspec.json.decode(line) for line in log_lines() if "jwks.key_refused" in line]
-
-    assert (good, refused) == (200, [401] * 10)
-    assert issuer.fetches > 2
-    assert sorted(line["key_id"] for line in said) == ["curve", "enc", "oct", "private", "short"]
-
-
 async def test_a_token_of_an_algorithm_that_is_never_taken_asks_the_issuer_nothing(issuer, trusting, status_with):
     async with issuer.serving(), trusting(issuer.url) as edge:
         for algorithm in ("none", "HS512", "RS512", "PS256", "ES384", "EdDSA"):
@@ -224,30 +164,3 @@ async def test_a_token_of_an_algorithm_that_is_never_taken_asks_the_issuer_nothi
             assert await status_with(token, edge) == 401
 
         assert issuer.fetches == 0
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"null",
-        b'"x"',
-        b"{}",
-        b'{"keys": []}',
-        b'{"keys": {}}',
-        b'{"keys": [5]}',
-        b"\xff",
-        b'{"keys": [{"kty": "RSA"}]}',
-        b'{"keys": [{"kty": "RSA", "n": 5, "e": 5}]}',
-        b" " * 300000 + b"{}",
-    ],
-    ids=lambda document: repr(document[:30]),
-)
-async def test_a_document_without_keys_is_an_issuer_that_is_away(issuer, trusting, status_with, document):
-    token = jwt.encode(claims(), issuer.rsa, algorithm="RS256", headers={"kid": "rsa"})
-    issuer.document = document
-
-    async with issuer.serving(), trusting(issuer.url) as edge:
-        assert await status_with(token, edge) == 503

@@ -481,6 +481,19 @@ OF_OUR_OWN = (
         r"assert \(200, None, 200\) == \(503, '1', 200\)",
     ),
     Bug(
+        "refused-in-the-place-of-good",
+        "a key that may not sign takes the place of the good one that has the same id",
+        (
+            Edit(
+                "service/handlers/issuer_keys.py",
+                "self._keys = {key.key_id: key for key in fit}",
+                "self._keys = {key.key_id: key for key in fit if key.key_id not in {name for name, _ in refused}}",
+            ),
+        ),
+        ("tests/handlers/test_jwks_documents.py::test_a_refused_key_does_not_take_the_place_of_a_good_one",),
+        r"assert 401 == 200",
+    ),
+    Bug(
         "look-ups-without-end",
         "made-up keys are counted and refused, and PostgreSQL is asked for each of them all the same",
         (Edit("service/handlers/look_ups.py", "            if standing.allowed:\n", "            if True:\n"),),
@@ -594,6 +607,20 @@ OF_OUR_OWN = (
             "tests/e2e/test_up.py::test_its_processes_serve_as_a_role_that_owns_nothing_also_where_the_data_is_from_before",
         ),
         r"'postgres'",
+    ),
+    Bug(
+        "secrets-for-all",
+        "each process of `holdfast up` is given all secrets: who takes over a worker can make tokens",
+        (Edit("service/up.py", "own_variables(name, inherited | settings)", "inherited | settings"),),
+        ("tests/e2e/test_up.py::test_each_process_has_the_credentials_that_it_uses_and_no_others",),
+        r"HOLDFAST_JWT_SECRET",
+    ),
+    Bug(
+        "new-secret-over-seals",
+        "`holdfast up` makes a new secret where the one that sealed the rows has gone, and nobody hears of it",
+        (Edit("service/up.py", "    if rows and not path.exists():", "    if False:"),),
+        ("tests/e2e/test_up.py::test_no_new_secret_is_made_over_rows_that_another_one_sealed",),
+        r"assert \(None, True\) == \(1, False\)",
     ),
     Bug(
         "more-than-rows",
