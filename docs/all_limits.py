@@ -113,6 +113,7 @@ OPEN = [
     Limit("streams of one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),
     Limit("unread bytes of a stream", "service.channels:BUFFER_BYTES_MAX", BYTES, "the stream is dropped"),
     Limit("stream that takes nothing", "service.handlers.streaming:SEND_SECONDS_MAX", SECONDS, "the stream is dropped"),
+    Limit("body that takes no place among the uploads", "service.handlers.bodies:SMALL_BYTES", BYTES, "larger ones are counted as uploads while they come"),
     Limit("uploads at once of a web process", "service.domain.share:UPLOADS_MAX", "", "503 `unavailable`"),
     Limit("uploads at once of one tenant in a web process", "service.domain.share:UPLOADS_PER_TENANT_MAX", "", "429 `rate_limited`"),
     Limit("uploads at once of one caller", "service.domain.share:CALLER_PART", "of its tenant's", "429 `rate_limited`"),

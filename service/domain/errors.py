@@ -293,7 +293,7 @@ class TooManyWaits(RateLimited):
 
 
 class TooManyUploads(RateLimited):
-    """You, or your tenant, send as many files at once to this process as one may; wait for one of them."""
+    """You, or your tenant, send as many files and large bodies at once to this process as one may; wait for one."""
 
 
 class RequestTimeout(DomainError):

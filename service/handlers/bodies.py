@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -12,11 +13,17 @@ from litestar import Request
 from service.domain.errors import Fault, InvalidRequest, UnsupportedMediaType, UnsupportedPatch
 from service.domain.json_flaws import faults_of, faults_of_unparsed
 from service.domain.json_text import finite
+from service.domain.share import holder_of
+from service.handlers.authentication import caller_of
 from service.handlers.body_faults import faults_of_type
+from service.handlers.parts import parts_of
 from service.handlers.queries import QUERY_FAULTS_KEY
 
 BODY_BYTES_MAX = 1024 * 1024
 """API 1: room for a batch of a hundred long messages; files have a route of their own."""
+
+SMALL_BYTES = 64 * 1024
+"""Of a body that takes no place among the uploads of a process: 4,000 connections with as much of it have 256 MB."""
 
 UTF8_NAMES = frozenset({"utf-8", "utf8"})
 
@@ -54,11 +61,17 @@ class HoldfastRequest(Request[Any, Any, Any]):
         is_taken = is_one_of(taken_by(self.method), self.headers.get("content-type", ""))
         if not is_taken or self.headers.get("content-encoding"):
             raise UnsupportedPatch if self.method == "PATCH" else UnsupportedMediaType
-        body = await self.body()
+        with parts_of(self).uploads.held(holder_of(caller_of(self))) if self._may_be_large() else nullcontext():
+            body = await self.body()
         faults = faults_of(body, "body")
         if faults:
             raise InvalidRequest(faults)
         return body
+
+    def _may_be_large(self) -> bool:
+        """Whether its body is one of those that are counted while they come, as uploads are."""
+        length = self.headers.get("content-length", "")
+        return not length.isdecimal() or int(length) > SMALL_BYTES
 
 
 def taken_by(method: str) -> tuple[str, ...]:

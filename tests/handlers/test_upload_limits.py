@@ -11,6 +11,7 @@ from forms import BOUNDARY, FORM, Exchange, file_part, form, pieces
 from service.domain.caller import CallerKind
 from service.domain.share import UPLOADS_PER_TENANT_MAX, Holder
 from service.handlers import uploads
+from service.handlers.bodies import SMALL_BYTES
 
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * 1024
@@ -190,3 +191,20 @@ async def test_an_upload_that_breaks_off_gives_its_place_back(own_app):
 
         assert refused.status_code == 413
         assert own.edge.app.state.parts.uploads.count == 0
+
+
+async def test_a_large_body_takes_a_place_among_the_uploads_while_it_comes_and_a_small_one_none(own_app):
+    async with own_app() as own:
+        uploads_ = own.edge.app.state.parts.uploads
+        mine = Holder("t", CallerKind.SERVICE, "n")
+        for _ in range(UPLOADS_PER_TENANT_MAX // 2):
+            uploads_.take(mine)
+        small = {"agent_id": "a"}
+        large = small | {"system_prompt": "x" * SMALL_BYTES}
+
+        refused, taken = [await own.api.post("/sessions", json=body) for body in (large, small)]
+        uploads_.give_back(mine)
+        at_last = await own.api.post("/sessions", json=large)
+
+        assert [answer.status_code for answer in (refused, taken, at_last)] == [429, 201, 201]
+        assert uploads_.count == UPLOADS_PER_TENANT_MAX // 2 - 1
