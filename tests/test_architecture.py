@@ -78,6 +78,7 @@ DOORS: dict[str, set[str]] = {
     "ids": set(),
     "seals": set(),
     "settings": {"domain"},
+    "credentials": set(),
     "metrics": set(),
     "running": set(),
     "log": {"plain_text", "settings"},
