@@ -154,7 +154,8 @@ async def test_of_many_unknown_names_only_some_are_compared(api):
     query = said(await api.get("/sessions", params=dict.fromkeys(names, "1")))
     body = said(await api.post("/sessions", json=dict.fromkeys([f"agent_id{n}" for n in range(500)], 1)))
 
-    assert set(query) == {f"query.{name}" for name in names}
+    assert len(query) == 100
+    assert set(query) < {f"query.{name}" for name in names}
     assert sum("Did you mean `limit`?" in message for message in query.values()) == 10
     assert len(body) == 100
 
