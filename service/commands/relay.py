@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 
 from service.commands.deliveries import make_deliveries
 from service.domain.event import EventType
 from service.domain.work import Queue
-from service.store import feed, outbox
+from service.store import feed, outbox, webhooks
 from service.store.engine import Tx
 from service.store.feed import View
 from service.store.outbox import OutboxRow, Progress
 
 BATCH_ROWS_MAX = 500
 """Large enough to drain thousands of events a second, small enough to commit within milliseconds."""
+
+BATCH_DELIVERIES_MAX = 2000
+"""Of webhooks, in one transaction. 500 events of a tenant with 50 endpoints made 25,000 in one, and the events of all
+other tenants waited for seconds (measured)."""
 
 Reaction = Callable[[Tx, list[OutboxRow]], Awaitable[Queue | None]]
 """Makes the rows that events give rise to, and says whose worker has something to do once they are committed.
@@ -40,7 +44,25 @@ async def next_batch(tx: Tx) -> list[OutboxRow]:
 
     Once there is none, all that was committed before the call has been relayed.
     """
-    return await outbox.next_rows(tx, BATCH_ROWS_MAX)
+    rows = await outbox.next_rows(tx, BATCH_ROWS_MAX)
+    tenants = sorted({row.tenant_id for row in rows})
+    listening = await webhooks.listening(tx, tenants) if rows else []
+    return _bounded(rows, Counter(listener.tenant_id for listener in listening))
+
+
+def _bounded(rows: list[OutboxRow], endpoints: Mapping[str, int]) -> list[OutboxRow]:
+    """The rows that make few deliveries together: of each tenant its first ones, in an equal share, and one at least.
+
+    `endpoints`: how many of each tenant are told of events.
+    """
+    share = BATCH_DELIVERIES_MAX // max(1, len({row.tenant_id for row in rows}))
+    made: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        if made[row.tenant_id] == 0 or made[row.tenant_id] + endpoints.get(row.tenant_id, 0) <= share:
+            kept.append(row)
+        made[row.tenant_id] += max(1, endpoints.get(row.tenant_id, 0))
+    return kept
 
 
 async def relay_batch(tx: Tx, batch: list[OutboxRow]) -> tuple[list[OutboxRow], Progress, set[Queue], set[View]]:

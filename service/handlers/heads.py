@@ -17,22 +17,30 @@ HOST = re.compile(rb"(?:\[[0-9a-f:.]+\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?",
 
 CHUNKED = b"chunked"
 
+ONCE = {name.lower().encode(): name for name in ("Authorization", "Content-Type", "Idempotency-Key")}
+"""Fields of one value: of two, a proxy in front may have looked at the other one (RFC 9110, section 5.3)."""
+
 
 def error_in_head(version: str, headers: Sequence[tuple[bytes, bytes]]) -> DomainError | None:
     """The refusal of a head; None: it may be answered. Names of `headers` are in lower case.
 
-    Refused are another version than 1.0 and 1.1, a Host that is missing (of HTTP/1.1), doubled or malformed, and a
-    Transfer-Encoding that does not leave the length of the body without doubt.
+    Refused are another version than 1.0 and 1.1, a Host that is missing (of HTTP/1.1), doubled or malformed, a second
+    value where there may be one, and a Transfer-Encoding that does not leave the length of the body without doubt.
     """
     if version not in VERSIONS:
         return InvalidRequest([Fault("request", MALFORMED)])
     hosts: list[bytes] = []
     codings: list[bytes] = []
+    single: set[bytes] = set()
     for name, value in headers:  # one pass: every request comes by here
         if name == b"host":
             hosts.append(value)
         elif name == b"transfer-encoding":
             codings.append(value)
+        elif name in ONCE:
+            if name in single:
+                return InvalidRequest([Fault(f"header.{ONCE[name]}", f"Send one {ONCE[name]}, not several")])
+            single.add(name)
     if len(hosts) > 1:
         return InvalidRequest([Fault("header.Host", "Send one Host, not several")])
     if not hosts and version == "1.1":

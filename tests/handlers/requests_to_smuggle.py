@@ -37,7 +37,7 @@ def chunked(*pieces: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
 
 def attempts() -> list[Attempt]:
     """All of them, each whole in one segment and some in two."""
-    whole = [*lengths(), *codings(), *chunks(), *hosts(), *lines(), *upgrades(), *targets()]
+    whole = [*lengths(), *codings(), *chunks(), *hosts(), *doubled(), *lines(), *upgrades(), *targets()]
     in_two = [
         Attempt(f"{one.name}, in two segments", [one.pieces[0][:cut], one.pieces[0][cut:]], one.statuses)
         for one in whole
@@ -130,6 +130,17 @@ def hosts() -> Iterator[Attempt]:
     }.items():
         sent = head(f"Content-Length: {len(BODY)}", host=host) + BODY + HIDDEN
         yield Attempt(name, [sent], {400})
+
+
+def doubled() -> Iterator[Attempt]:
+    """Fields that have one value (RFC 9110, section 5.3)."""
+    size = f"Content-Length: {len(BODY)}"
+    for field in (
+        "Authorization: Bearer hf_other",
+        "Content-Type: text/plain",
+        "Idempotency-Key: a\r\nIdempotency-Key: b",
+    ):
+        yield Attempt(f"doubled: {field.partition(':')[0]}", [head(size, field) + BODY + HIDDEN], {400})
 
 
 def lines() -> Iterator[Attempt]:
