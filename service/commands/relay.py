@@ -53,7 +53,7 @@ async def next_batch(tx: Tx) -> list[OutboxRow]:
 def _bounded(rows: list[OutboxRow], endpoints: Mapping[str, int]) -> list[OutboxRow]:
     """The rows that make few deliveries together: of each tenant its first ones, in an equal share, and one at least.
 
-    `endpoints`: how many of each tenant are told of events.
+    `endpoints`: how many of each tenant get events.
     """
     share = BATCH_DELIVERIES_MAX // max(1, len({row.tenant_id for row in rows}))
     made: Counter[str] = Counter()

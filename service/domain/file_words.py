@@ -24,7 +24,7 @@ class FileWords:
     """What stands at the places of files: the text of each where it is asked for first."""
 
     def __init__(self, files: Iterable[Attachment] = (), texts: Mapping[UUID, str] | None = None) -> None:
-        """`texts`: what stands in files, by their id; of the others the name is told."""
+        """`texts`: what stands in files, by their id; of the others stands the name."""
         self._names = {str(file.id): _name_of(file) for file in files}
         self._texts = {str(id_): text for id_, text in (texts or {}).items()}
         self._room = NAMES_CHARACTERS_MAX

@@ -108,7 +108,7 @@ def _turns(messages: list[Message], texts: Mapping[UUID, str]) -> list[_Turn]:
 
 
 def _told(call: ToolCall, results: Mapping[str | None, str], files: FileWords) -> str:
-    """What a model is told of a call: what its tool said in a message, or the call's own result."""
+    """The words that stand for a call's result: what its tool said in a message, or the result itself."""
     return results[str(call.id)] if _is_said(call, results) else result_of(call, files)
 
 

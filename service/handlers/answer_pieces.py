@@ -1,6 +1,6 @@
 """Answers on their way out, in pieces, each when the client has taken most of those before.
 
-uvicorn would hand a body to the transport whole, and return: nobody would know for how long it stands in memory, and a
+uvicorn would hand a body to the transport whole, and return: its time in memory would not be known, and a
 client that takes it slowly would be cut off as if it took nothing, because the transport tells of no part of a write.
 """
 

@@ -1,7 +1,7 @@
 """Which objects are kept, and for whom: equal content of a tenant once, counted, and let go with its last reference.
 
 An object is announced before it is written, for minutes that are renewed while it is written, and adopted in the
-transaction that refers to it first. One that nobody adopts, or that the last reference let go of, is loose: the sweep
+transaction that refers to it first. One without a row, or that the last reference let go of, is loose: the sweep
 deletes it when it is due. A key is never used twice, so nothing can come back that the sweep is about to delete.
 """
 
@@ -136,7 +136,7 @@ async def renew(tx: Tx, keys: list[str]) -> set[str]:
 
 
 async def let_go(tx: Tx, keys: list[str]) -> set[str]:
-    """Make objects due that nobody will adopt; which of them were announced, and not adopted or taken by the sweep."""
+    """Make objects due that no row will refer to; which of them were announced, and not adopted or swept."""
     return {row["key"] for row in await tx.rows(LET_GO, keys=keys)}
 
 
