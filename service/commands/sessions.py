@@ -15,7 +15,7 @@ from service.domain.caller import Caller, Scope
 from service.domain.errors import AlreadyExists, Fault, InvalidRequest, SessionNotFound
 from service.domain.event import EXPIRY, Cause, EventType, NewEvent
 from service.domain.json_text import parsed
-from service.domain.loosening import changed_fields, loosened, policy_sides, refuse_loosening
+from service.domain.loosening import changed_fields, policy_sides, refuse_loosening, refuse_looser
 from service.domain.merge_patch import merge
 from service.domain.session import (
     METADATA_BYTES_MAX,
@@ -96,7 +96,7 @@ async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -
         name = opening.external_id or ""
         standing = await store.get_living(tx, caller.tenant_id, opening.user_id, name)
         if standing is not None and opening.return_existing:
-            _refuse_looser(opening, standing)
+            refuse_looser(opening.config, standing)
             return standing, False
         if standing is not None:
             break
@@ -105,21 +105,6 @@ async def open_session(tx: Tx, caller: Caller, opening: Opening, cause: Cause) -
         "A session of this user with this external_id exists already; send if_exists=return to get it.",
         external_id=opening.external_id,
     )
-
-
-def _refuse_looser(opening: Opening, standing: Session) -> None:
-    """Refuse to hand out a standing session in place of one with a stricter policy.
-
-    A user may open a session before a service does, without the policy that only the service may set.
-    """
-    looser = loosened(opening.config, standing.config)
-    if looser:
-        named = " and ".join(f"'{field}'" for field in looser)
-        raise AlreadyExists(
-            f"A session of this user with this external_id exists already, and its {named} would let tool calls "
-            "through that this request would not: make it as strict first (PATCH), or end it.",
-            external_id=opening.external_id,
-        )
 
 
 def _opening_events(new: store.NewSession) -> list[NewEvent]:

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from service.domain.caller import Caller, Scope
-from service.domain.errors import InsufficientScope
+from service.domain.errors import AlreadyExists, InsufficientScope
 from service.domain.policy import POLICY_FIELDS
-from service.domain.session import SessionConfig
+from service.domain.session import Session, SessionConfig
 
 SHOWN_BYTES_MAX = 2048
 """What an event shows of a list: fifty patterns of forty characters. So no event is larger than 13 KB for its lists."""
@@ -74,6 +74,24 @@ def refuse_loosening(caller: Caller, before: SessionConfig, after: SessionConfig
         f"This change loosens {named}; for a standing session that takes the scope '{Scope.TOOL_CALLS_DECIDE}'.",
         required_scope=Scope.TOOL_CALLS_DECIDE,
     )
+
+
+def refuse_looser(asked: SessionConfig, standing: Session) -> None:
+    """Refuse to hand out a standing session in place of one with a stricter policy.
+
+    A user may open a session before a service does, without the policy that only the service may set.
+
+    Raises:
+        AlreadyExists: naming the fields.
+    """
+    looser = loosened(asked, standing.config)
+    if looser:
+        named = " and ".join(f"'{field}'" for field in looser)
+        raise AlreadyExists(
+            f"A session of this user with this external_id exists already, and its {named} would let tool calls "
+            "through that this request would not: make it as strict first (PATCH), or end it.",
+            external_id=standing.external_id,
+        )
 
 
 def changed_fields(before: SessionConfig, after: SessionConfig) -> list[str]:

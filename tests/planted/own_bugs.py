@@ -12,7 +12,7 @@ OF_OUR_OWN = (
     Bug(
         "opened-first-without-a-policy",
         "a user opens a session before the service does, and so takes the approvals away that the service asks for",
-        (Edit("service/commands/sessions.py", "            _refuse_looser(opening, standing)\n", ""),),
+        (Edit("service/commands/sessions.py", "            refuse_looser(opening.config, standing)\n", ""),),
         ("tests/handlers/test_external_ids.py",),
         r"assert 200 == 409",
     ),
